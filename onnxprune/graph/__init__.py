@@ -1,0 +1,1 @@
+"""Models, tensors and shapes: the only code that knows protobuf."""

@@ -1,0 +1,477 @@
+"""Shapes and small values of every tensor of a model, under bound input sizes.
+
+One walk in graph order: shape arithmetic is evaluated in numpy (evaluate.py), everything else is asked of onnx's own
+per-node inference with the sizes and values known so far, so a computed Reshape or Expand does not stop it. What
+stays unknown can be measured by a runtime and handed in (`measured`).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, ValueInfoProto, defs, helper, numpy_helper, shape_inference
+
+from onnxprune.graph.bindings import Bindings, varied
+from onnxprune.graph.bodies import Bodies
+from onnxprune.graph.contrib import infer_contrib
+from onnxprune.graph.evaluate import EVALUATORS
+from onnxprune.graph.uninferred import infer_uninferred
+from onnxprune.graph.view import VALUE_LIMIT, GraphView, Node, Scope
+
+ARITHMETIC_LIMIT = 16  # a vector of more elements than any shape has is data
+_INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
+_SIZE_OPS = frozenset({"Shape", "Size"})
+_CONTENT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+"""How many leading inputs say what is in the output; the rest only say how long it is."""
+
+
+@dataclass
+class Shapes:
+    """What is known of each value by name. A value that is absent from `shape` has an unknown shape."""
+
+    shape: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dtype: dict[str, int] = field(default_factory=dict)
+    value: dict[str, np.ndarray] = field(default_factory=dict)
+    sized: set[str] = field(default_factory=set)
+    """Values computed from the Shape of something."""
+    varying: dict[str, np.ndarray] = field(default_factory=dict)
+    """For values computed from a dynamic dimension, a boolean mask of the elements that vary with it."""
+    varying_axes: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+    """For values whose Shape is taken, which axes vary with a dynamic dimension."""
+    runs: dict[str, int] = field(default_factory=dict)
+    """How often a body runs each time that its node does, by its scope's title, where that is known."""
+    dead: set[str] = field(default_factory=set)
+    """Titles of bodies of If that never run, whatever the sizes of dynamic dimensions."""
+    other: Shapes | None = None
+    """What `infer_at_other_sizes` found, once it was needed."""
+
+    def times(self, scope: Scope) -> int:
+        """How often a scope runs in a run of the model; what data decides (a condition, a trip count) counts once."""
+        count = 1
+        for around in scope.enclosing() if self.runs else ():
+            count *= self.runs.get(around.title, 1)
+        return count
+
+    def never_runs(self, scope: Scope) -> bool:
+        """Whether a scope is, or stands in, a body of If that is never taken."""
+        return bool(self.dead) and any(around.title in self.dead for around in scope.enclosing())
+
+    def is_arithmetic(self, name: str) -> bool:
+        """Whether `name` is a size or a list of sizes, not data that flows through the model."""
+        value = self.value.get(name)
+        if value is None or value.ndim > 1 or value.size > ARITHMETIC_LIMIT:
+            return False
+        return name in self.sized or self.dtype.get(name) in _INTEGERS
+
+    def varies(self, name: str) -> bool:
+        """Whether any element of the value is computed from a dynamic dimension."""
+        mask = self.varying.get(name)
+        return mask is not None and bool(mask.any())
+
+
+Visitor = Callable[[Node, Shapes], None]
+
+
+def infer_shapes(
+    view: GraphView,
+    bindings: Bindings,
+    measured: Mapping[str, tuple[int, ...]] | None = None,
+    visit: Visitor | None = None,
+    like: Shapes | None = None,
+) -> Shapes:
+    """Walk the graph once and return what is known.
+
+    `visit(node, shapes)` is called before each node, when all that precedes it is known; it may edit the node's
+    inputs and the initializers that they name (that is how an edit rewrites sizes in graph order). `like` is the
+    result for the model before such an edit, which says what varies.
+    """
+    return Walk(view, bindings, measured or {}, visit, like).run()
+
+
+def infer_at_other_sizes(view: GraphView, bindings: Bindings, like: Shapes | None = None) -> Shapes:
+    """Shapes with every dynamic dimension at another size than `bindings` has, to see which axes follow.
+
+    A model may not work at any size: values whose shape cannot be inferred there are absent. `like` is the result for
+    the model before an edit, as in `infer_shapes`.
+    """
+    return Walk(view, varied(bindings, view), {}, None, like, is_other=True).run()
+
+
+class Walk:
+    def __init__(
+        self,
+        view: GraphView,
+        bindings: Bindings,
+        measured: Mapping[str, tuple[int, ...]],
+        visit: Visitor | None,
+        like: Shapes | None,
+        is_other: bool = False,
+    ) -> None:
+        self.view, self.bindings, self.measured, self.visit, self.like = view, bindings, measured, visit, like
+        self.known = Shapes()
+        self.types: dict[str, TypeProto] = {}
+        self.stated: dict[str, ValueInfoProto] = {
+            scope.key(v.name): v
+            for scope in view.scopes if not scope.in_function
+            for v in [*scope.graph.value_info, *scope.graph.output] if v.type.HasField("tensor_type")
+        }  # fmt: skip
+        self.static: dict[str, tuple[bool, ...]] | None = None
+        self.is_other = is_other
+        self.schemas: dict[tuple[str, str, int], Any] = {}
+        self.opset_imports = list(view.model.proto.opset_import)
+        self.bodies = Bodies(self)
+
+    def run(self) -> Shapes:
+        for name, info in self.view.inputs.items():
+            if name in self.bindings.shapes:
+                self._set(name, self.bindings.shapes[name], info.type.tensor_type.elem_type)
+            else:
+                self.types[name] = info.type
+        for scope in self.view.scopes:
+            for sparse in () if scope.is_call else scope.graph.sparse_initializer:
+                self._set(scope.key(sparse.values.name), tuple(sparse.dims), sparse.values.data_type)
+        self.steps(self.view.main)
+        for name, tensor in self.view.initializers.items():
+            if name not in self.known.shape:
+                self.learn_constant(name, tensor)
+        return self.known
+
+    def steps(self, scope: Scope) -> None:
+        """Walk the nodes that run in a scope, and before each the bodies that it carries."""
+        for node in scope.steps:
+            self._learn_inputs(node)
+            if node.bodies:
+                self.bodies(node)
+            if self.visit is not None:
+                self.visit(node, self.known)
+                self._learn_inputs(node)  # the visitor may have given it others
+            self._node(node)
+
+    def _learn_inputs(self, node: Node) -> None:
+        for name in node.inputs:
+            if name and name not in self.known.shape and name in self.view.initializers:
+                self.learn_constant(name, self.view.initializers[name])
+
+    def learn_constant(self, name: str, tensor: TensorProto) -> None:
+        self._set(name, tuple(tensor.dims), tensor.data_type)
+        value = self.view.small_value(name, tensor)
+        if value is not None:
+            self.known.value[name] = value
+
+    def _set(self, name: str, shape: tuple[int, ...], dtype: int) -> None:
+        self.known.shape[name] = shape
+        self.known.dtype[name] = dtype
+
+    def copy_type(self, source: str, target: str) -> None:
+        """Let `target` have the type that `source` has, as far as that is known."""
+        self.forget(target)
+        if source in self.types:
+            self.types[target] = self.types[source]
+        if source in self.known.dtype:
+            self.known.dtype[target] = self.known.dtype[source]
+        if source in self.known.shape:
+            self.known.shape[target] = self.known.shape[source]
+
+    def drop_shape(self, name: str) -> None:
+        """Leave nothing known of a value but its element type."""
+        self.types.pop(name, None)
+        self.known.shape.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Leave nothing known of a value."""
+        self.drop_shape(name)
+        for table in (self.known.dtype, self.known.value, self.known.varying, self.known.varying_axes):
+            table.pop(name, None)
+        self.known.sized.discard(name)
+
+    def _type(self, name: str) -> TypeProto | None:
+        found = self.types.get(name)
+        if found is None and name in self.known.dtype:
+            found = helper.make_tensor_type_proto(self.known.dtype[name], self.known.shape.get(name))
+            self.types[name] = found
+        return found
+
+    def _node(self, node: Node) -> None:
+        if node.op == "Constant" and node.domain == "":
+            self._constant(node)
+            return
+        if self.visit is not None and self.like is not None and self._repeat(node, self.like):
+            return
+        if node.domain == "" and self._evaluate(node):
+            return
+        self._infer(node)
+        for name in node.outputs:
+            if name and name not in self.known.shape:
+                self._fall_back(name)
+
+    def _repeat(self, node: Node, like: Shapes) -> bool:
+        """Take over what `like` has of a node that is and reads the same as there; most of an edited graph does.
+
+        A value that an edit changed is another array, so that comparing identities is enough.
+        """
+        if node.is_edited or node.bodies or not node.inputs:
+            return False
+        known = self.known
+        for name in filter(None, node.inputs):
+            if name not in known.shape or known.shape[name] != like.shape.get(name):
+                return False
+            if known.value.get(name) is not like.value.get(name):
+                return False
+        outputs = [name for name in node.outputs if name]
+        if not all(name in like.shape and name in like.dtype for name in outputs):
+            return False
+        for name in outputs:
+            self._set(name, like.shape[name], like.dtype[name])
+            if name in like.value:
+                known.value[name] = like.value[name]
+            if name in like.sized:
+                known.sized.add(name)
+            if name in like.varying:
+                known.varying[name] = like.varying[name]
+        return True
+
+    def _constant(self, node: Node) -> None:
+        name = node.outputs[0]
+        attribute = next(iter(node.attrs), "")
+        value: Any = node.attrs.get(attribute)
+        if attribute == "value":
+            self.learn_constant(name, value)
+            return
+        if attribute in ("value_int", "value_ints", "value_float", "value_floats"):
+            array = np.asarray(value, dtype=np.int64 if "int" in attribute else np.float32)
+            self._set(name, array.shape, TensorProto.INT64 if "int" in attribute else TensorProto.FLOAT)
+            self.known.value[name] = array
+            return
+        self._infer(node)
+
+    # -- values ------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, node: Node) -> bool:
+        """Evaluate `node` if all that it reads is a known value; True if that settled its output."""
+        if node.op in _SIZE_OPS:
+            return self._size(node)
+        evaluator = EVALUATORS.get(node.op)
+        if evaluator is None or len(node.outputs) != 1:
+            return False
+        values = [self.known.value.get(name) if name else None for name in node.inputs]
+        if any(value is None and name for value, name in zip(values, node.inputs, strict=True)):
+            return False
+        if node.op in ("Expand", "ConstantOfShape", "Tile", "Range") and not self._is_small(node, values):
+            return False
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                result = evaluator.function(node, *values)
+        except (ValueError, IndexError, TypeError, KeyError):
+            return False  # not the small arithmetic that evaluate.py is for; inference decides
+        if result is None or result.size > VALUE_LIMIT:
+            return False
+        name = node.outputs[0]
+        result = self._as_known(name, np.asarray(result))
+        self._set(name, result.shape, helper.np_dtype_to_tensor_dtype(result.dtype))
+        self.known.value[name] = result
+        self._mark(node, name, values, result)
+        return True
+
+    def _as_known(self, name: str, value: np.ndarray) -> np.ndarray:
+        """The very array that `like` has for the value, if it is equal: what follows from it is then repeated."""
+        before = None if self.like is None else self.like.value.get(name)
+        if before is None or before.dtype != value.dtype or before.shape != value.shape:
+            return value
+        return before if before.tobytes() == value.tobytes() else value
+
+    def _is_small(self, node: Node, values: list[np.ndarray | None]) -> bool:
+        if node.op == "Range":
+            start, limit, delta = (float(v.item()) for v in values if v is not None)
+            return delta != 0 and abs((limit - start) / delta) <= VALUE_LIMIT
+        sizes = values[-1]
+        return sizes is not None and math.prod(abs(size) for size in sizes.reshape(-1).tolist()) <= VALUE_LIMIT
+
+    def _size(self, node: Node) -> bool:
+        shape = self.known.shape.get(node.inputs[0])
+        if shape is None:
+            return False
+        name, varying = node.outputs[0], self._varying_axes(node.inputs[0])
+        if node.op == "Size":
+            value, mask = np.asarray(math.prod(shape), np.int64), np.asarray(any(varying))
+        else:
+            window = slice(node.attrs.get("start", 0), node.attrs.get("end", len(shape)))
+            value = np.asarray(shape[window], np.int64)
+            mask = np.asarray(varying[window], bool)
+        self._set(name, value.shape, TensorProto.INT64)
+        self.known.value[name] = self._as_known(name, value)
+        self.known.sized.add(name)
+        if mask.any():
+            self.known.varying[name] = mask
+        return True
+
+    def _mark(self, node: Node, name: str, values: list[np.ndarray | None], result: np.ndarray) -> None:
+        """Carry "computed from a Shape" and "varies with a dynamic dimension" from the inputs to the output."""
+        if any(source in self.known.sized for source in node.inputs[: _CONTENT.get(node.op)]):
+            self.known.sized.add(name)
+        if not self.known.varying:
+            return
+        masks = [self.known.varying.get(source) for source in node.inputs]
+        if all(mask is None for mask in masks):
+            return
+        evaluator = EVALUATORS[node.op]
+        spread = [
+            mask if mask is not None else np.zeros(() if value is None else value.shape, bool)
+            for mask, value in zip(masks, values, strict=True)
+        ]
+        if evaluator.spread == "move" and all(mask is None for mask in masks[evaluator.data :]):
+            moved = [*spread[: evaluator.data], *values[evaluator.data :]]
+            marked = evaluator.function(node, *moved)
+        elif evaluator.spread == "pointwise":
+            marked = np.zeros(result.shape, bool)
+            for mask in spread:
+                marked = marked | mask
+        else:
+            marked = np.ones(result.shape, bool)
+        if marked is not None and np.any(marked):
+            self.known.varying[name] = np.asarray(marked, bool)
+
+    def _varying_axes(self, name: str) -> tuple[bool, ...]:
+        """Per axis, whether its length may depend on a dynamic dimension of an input."""
+        if self.like is not None and name in self.like.varying_axes:
+            return self.like.varying_axes[name]
+        if name not in self.known.varying_axes:
+            self.known.varying_axes[name] = self._find_varying_axes(name)
+        return self.known.varying_axes[name]
+
+    def _find_varying_axes(self, name: str) -> tuple[bool, ...]:
+        rank = len(self.known.shape[name])
+        if self.is_other or not self.bindings.any_dynamic:
+            return (False,) * rank
+        if name in self.bindings.dynamic:
+            return self.bindings.dynamic[name]
+        if name in self.view.initializers:
+            return (False,) * rank
+        if self.known.other is None:
+            self.known.other = infer_at_other_sizes(self.view, self.bindings)
+        other = self.known.other.shape.get(name)
+        if other is not None and len(other) == rank:
+            return tuple(a != b for a, b in zip(other, self.known.shape[name], strict=True))
+        if self.static is None:
+            self.static = symbolically_static(self.view)
+        static = self.static.get(name)
+        return (True,) * rank if static is None or len(static) != rank else tuple(not s for s in static)
+
+    # -- types -------------------------------------------------------------------------------------------------
+
+    def _infer(self, node: Node) -> None:
+        if node.bodies:
+            self.bodies.leave(node)
+            return
+        key = (node.domain, node.op, node.opset)
+        if key not in self.schemas:
+            try:
+                self.schemas[key] = defs.get_schema(node.op, node.opset, node.domain)
+            except defs.SchemaError:
+                self.schemas[key] = None
+        schema = self.schemas[key]
+        if schema is None:
+            for name, typed in infer_contrib(node, self.known.shape, self.known.dtype, self.known.value).items():
+                self._set(name, *typed)
+            return
+        uninferred = not schema.has_type_and_shape_inference_function
+        if uninferred and (settled := infer_uninferred(node, self.known.shape, self.known.dtype)) is not None:
+            self._set(node.outputs[0], *settled)
+            return
+        types: dict[str, TypeProto] = {}
+        data: dict[str, TensorProto] = {}
+        proto = node.settled
+        for name, local in zip(node.inputs, proto.input, strict=True):
+            if not name:
+                continue
+            found = self._type(name)
+            if found is None:
+                return
+            types[local] = found
+            value = self.known.value.get(name)
+            if value is not None and self.known.dtype[name] in _INTEGERS | {TensorProto.FLOAT}:
+                data[local] = numpy_helper.from_array(np.asarray(value, order="C"), local)
+        opset_imports = self.opset_imports if not node.scope.in_function else node.scope.opset_imports
+        try:
+            inferred = shape_inference.infer_node_outputs(
+                schema, proto, types, data,
+                opset_imports=opset_imports, ir_version=self.view.model.proto.ir_version,
+            )  # fmt: skip
+        except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return  # what onnx cannot infer is left open, and measured or frozen later
+        keys = dict(zip(proto.output, node.outputs, strict=True))
+        for local, type_proto in inferred.items():
+            if not (output := keys.get(local)):
+                continue  # an optional output that is not there
+            self.types[output] = type_proto
+            if type_proto.HasField("tensor_type"):
+                self._learn_type(output, type_proto.tensor_type)
+
+    def _learn_type(self, name: str, tensor: Any) -> None:
+        self.known.dtype[name] = tensor.elem_type
+        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+            self.known.shape[name] = tuple(d.dim_value for d in tensor.shape.dim)
+        else:
+            self.types.pop(name, None)
+
+    def _fall_back(self, name: str) -> None:
+        """Take what is stated of a value that inference leaves open."""
+        stated = self.stated.get(name)
+        if stated is not None and name not in self.known.dtype:
+            self.known.dtype[name] = stated.type.tensor_type.elem_type
+        shape = self.stated_shape(name)
+        if shape is not None:
+            self.known.shape[name] = shape
+            self.types.pop(name, None)
+
+    def stated_shape(self, name: str) -> tuple[int, ...] | None:
+        """A measured shape, else what the file itself says of the value, its dimension names bound; else None."""
+        if name in self.measured:
+            return tuple(self.measured[name])
+        stated = self.stated.get(name)
+        if stated is None or not stated.type.tensor_type.HasField("shape"):
+            return None
+        dims = [
+            d.dim_value if d.HasField("dim_value") else self.bindings.dims.get(d.dim_param)
+            for d in stated.type.tensor_type.shape.dim
+        ]
+        return None if any(d is None for d in dims) else tuple(d for d in dims if d is not None)
+
+
+def skeleton(view: GraphView) -> onnx.ModelProto:
+    """The model without its weights' data (they become inputs) and without stated intermediate shapes."""
+    proto = onnx.ModelProto()
+    proto.ir_version = view.model.proto.ir_version
+    proto.opset_import.extend(view.model.proto.opset_import)
+    proto.functions.extend(view.model.proto.functions)
+    graph = proto.graph
+    graph.name = view.graph.name
+    graph.node.extend(view.graph.node)
+    graph.input.extend(i for i in view.graph.input if i.name in view.inputs)
+    graph.output.extend(ValueInfoProto(name=o.name) for o in view.graph.output)
+    for name, tensor in view.main.initializers.items():
+        if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= VALUE_LIMIT and tensor.raw_data:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    return proto
+
+
+def symbolically_static(view: GraphView) -> dict[str, tuple[bool, ...]]:
+    """Per value and axis, whether onnx infers its length without binding any dynamic dimension."""
+    try:
+        inferred = shape_inference.infer_shapes(skeleton(view), data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}
+    found = {}
+    for info in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
+        tensor = info.type.tensor_type
+        if tensor.HasField("shape"):
+            found[info.name] = tuple(d.HasField("dim_value") for d in tensor.shape.dim)
+    return found
