@@ -1,0 +1,89 @@
+"""Names, kinds and costs of groups: what a person is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.types import Axis, Group
+
+
+def describe_groups(coupling: Coupling) -> Iterable[Group]:
+    units, atoms, view = coupling.units, coupling.atoms, coupling.view
+    sizes = coupling.lengths()
+    share_parameters, share_macs = cost_per_class(coupling, sizes)
+    parameters, macs = units.unit_totals(share_parameters), units.unit_totals(share_macs)
+    tags = {
+        word: units.marked([ids for ids, tag in coupling.links.tags if tag == word])
+        for word in ("heads", "head_dims", "width", "channels", "experts")
+    }
+    mixed = units.marked([ids for ids, _ in coupling.links.mixes])
+    mix_classes = [(np.unique(coupling.solution.label[ids]), reason) for ids, reason in coupling.links.mixes]
+    stored = set(coupling.stored_slots)
+    readers = view.consumers
+    used: dict[str, int] = {}
+    for index, group in enumerate(units.groups):
+        axes = sorted({Axis(atoms.slots[s].tensor, atoms.slots[s].axis) for s in group.slots.tolist()})
+        first = next((atoms.slots[s] for s in group.slots.tolist() if s in stored and _is_matrix(coupling, s)), None)
+        first = first or next(atoms.slots[s] for s in group.slots.tolist() if s in stored)
+        name = f"{first.tensor}:{first.axis}"
+        used[name] = used.get(name, 0) + 1
+        if used[name] > 1:
+            name = f"{name}#{used[name]}"
+        root = int(group.roots[0])
+        below = units.below[units.root == root]
+        mixes: tuple[str, ...] = ()
+        if mixed[group.roots].any():
+            mixes = tuple(sorted({str(atoms.reasons[r].why) for c, r in mix_classes if np.isin(below, c).any()}))
+        tensors = {atoms.slots[s].tensor for s in group.slots.tolist()}
+        nodes = sorted(
+            {n.index: n.title for t in tensors for n in [*(r for r, _ in readers.get(t, ())), view.producer.get(t)]
+             if n is not None}.items()
+        )  # fmt: skip
+        yield Group(
+            name=name,
+            index=index,
+            size=len(group.roots),
+            axis=Axis(first.tensor, first.axis),
+            kind=_kind(tags, coupling, root),
+            axes=tuple(axes),
+            nodes=tuple(title for _, title in nodes),
+            parameters=round(float(parameters[group.roots].mean())),
+            macs=round(float(macs[group.roots].mean())),
+            exact=not mixed[group.roots].any(),
+            mixes=mixes,
+        )
+
+
+def _is_matrix(coupling: Coupling, slot: int) -> bool:
+    return sum(size > 1 for size in coupling.shapes.shape[coupling.atoms.slots[slot].tensor]) > 1
+
+
+def _kind(tags: Mapping[str, np.ndarray], coupling: Coupling, root: int) -> str:
+    for kind in ("experts", "heads", "head_dims", "width", "channels"):
+        if tags[kind][root]:
+            return kind
+    return "ffn"
+
+
+def cost_per_class(coupling: Coupling, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and MACs per class: each slot's share of its tensor or node, with all else dense."""
+    units = coupling.units
+    per_slot_parameters = np.zeros(len(sizes))
+    per_slot_macs = np.zeros(len(sizes))
+    for tensor, by_axis in coupling.parameter_slots.items():
+        total = float(np.prod(coupling.parameters[tensor]))
+        for slots in by_axis.values():
+            for slot in slots:
+                per_slot_parameters[slot] += total / max(sizes[slot], 1) / len(slots)
+    for work, work_slots in coupling.works:
+        total = work.factor * float(np.prod([x.shape[axis] for x, axis in work.axes]))
+        for slot in {s for s in work_slots if s is not None}:
+            per_slot_macs[slot] += total / max(sizes[slot], 1)
+    parameters = np.zeros(coupling.solution.classes)
+    macs = np.zeros(coupling.solution.classes)
+    np.add.at(parameters, units.cls, per_slot_parameters[units.slot] * units.count)
+    np.add.at(macs, units.cls, per_slot_macs[units.slot] * units.count)
+    return parameters, macs

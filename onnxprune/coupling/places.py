@@ -1,0 +1,73 @@
+"""Places: the distinct axes on which classes have atoms. Slots that are linked as a whole are one place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxprune.coupling.atoms import Atoms, Links
+from onnxprune.coupling.classes import Classes
+from onnxprune.coupling.components import components
+from onnxprune.coupling.runs import begins, distinct, numbered, ragged
+
+
+class SlotGroups:
+    """Slots joined by links of entire slots. `of[slot]` is the slot's group, `first[group]` the group's first slot."""
+
+    def __init__(self, atoms: Atoms, links: Links) -> None:
+        slots = atoms.slots
+        self.start = np.fromiter((s.start for s in slots), np.int64, len(slots))
+        self.size = np.fromiter((s.size for s in slots), np.int64, len(slots))
+        pairs = np.asarray(links.wholes, np.int64).reshape(-1, 2)
+        self.of = components(len(slots), pairs[:, 0], pairs[:, 1])
+        groups = int(self.of.max()) + 1 if len(slots) else 0
+        self.first = np.full(groups, -1, np.int64)
+        self.first[self.of[::-1]] = np.arange(len(slots))[::-1]
+
+    def base(self, count: int) -> np.ndarray:
+        """For each of `count` atoms the atom at the same index of its group's first slot."""
+        base = np.arange(count, dtype=np.int64)
+        follower = np.flatnonzero(self.first[self.of] != np.arange(len(self.of)))
+        owner, atom = ragged(self.start[follower], self.size[follower])
+        base[atom] += (self.start[self.first[self.of]] - self.start)[follower][owner]
+        return base
+
+
+class Places:
+    """Distinct (place, unfrozen class) pairs: `place`, `cls`, how many atoms (`count`), the first of them (`first`).
+
+    Places 0..n-1 are the slot groups, those after them the axes that exist inside operators only. `still[place]` says
+    whether an atom of it is frozen.
+    """
+
+    def __init__(self, atoms: Atoms, slots: SlotGroups, classes: Classes) -> None:
+        inner = np.asarray(atoms.inner, np.int64).reshape(-1, 2)
+        self.slots = slots
+        self.number = len(slots.first) + len(inner)
+        start = np.concatenate([slots.start[slots.first], inner[:, 0]])
+        place, atom = ragged(start, np.concatenate([slots.size[slots.first], inner[:, 1]]))
+        label = classes.label[atom]
+        frozen = classes.frozen[label]
+        self.still = np.bincount(place[frozen], minlength=self.number) > 0
+        live = np.flatnonzero(~frozen)
+        place, atom, label = place[live], atom[live], label[live]
+        # A flat axis repeats its classes in long runs, which are counted before anything is sorted.
+        key = place * len(classes) + label
+        begin = begins(key)
+        number, first = numbered(key[begin])
+        self.place, self.cls = place[begin][first], label[begin][first]
+        self.count = np.bincount(number, np.diff(np.append(begin, len(key))), len(first)).astype(np.int64)
+        self.first = atom[begin][first]
+
+    def of_slots(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs of every slot: slot, and the index of the pair of its place."""
+        begin = np.searchsorted(self.place, np.arange(len(self.slots.first) + 1))
+        return ragged(begin[self.slots.of], np.diff(begin)[self.slots.of])
+
+    def touched(self, root: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct (root, place) pairs, sorted: the places that a root or what goes with it (`below`) has atoms in."""
+        order = np.argsort(self.cls, kind="stable")
+        cls = self.cls[order]
+        low = np.searchsorted(cls, below, "left")
+        owner, index = ragged(low, np.searchsorted(cls, below, "right") - low)
+        pairs = distinct(root[owner] * max(self.number, 1) + self.place[order][index])
+        return pairs // max(self.number, 1), pairs % max(self.number, 1)
