@@ -1,0 +1,166 @@
+"""Scores and a budget to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.selection import orders_of, removed_classes_of
+from onnxprune.errors import SettingError
+from onnxprune.importance import Scores
+from onnxprune.plan.choices import Choice
+from onnxprune.plan.counts import counts_for
+from onnxprune.plan.ranking import ranking as ranking_called
+from onnxprune.plan.scope import check_ratio, groups_in_scope, ratios_by_group
+from onnxprune.plan.search import Search, limits
+from onnxprune.plan.structures import structures
+from onnxprune.plan.tensors import kept_tensors
+from onnxprune.types import Budget, GroupPlan, Plan
+
+ROUND_TO = 8
+
+
+def plan(
+    coupling: Coupling,
+    scores: Scores,
+    budget: Budget,
+    *,
+    round_to: int | None = ROUND_TO,
+    min_keep: int = 1,
+    max_ratio: float | None = None,
+    only: Collection[str] = (),
+    ignore: Collection[str] = (),
+    scope: Collection[str] | None = None,
+    exact_only: bool = False,
+    ranking: str = "local",
+) -> Plan:
+    """Choose which units go.
+
+    **Budget.** `budget.ratio` is the share of units removed per group (with ranking "global": of all units
+    together). With `max_macs` or `max_parameters` it is the floor, and the smallest share from there on is taken
+    whose exact cost is within all of them. `budget.ratios` gives groups, and layers for the units that they put
+    out, a ratio of their own, which the search leaves alone (0 keeps a group whole).
+
+    **Ranking.** "local" takes the same share from each group, its lowest scores. "global" removes the lowest scores
+    of all groups together, for which the scores should be normalised per group (they are, unless told otherwise).
+    "isomorphic" does so among groups that are built alike (structures.py), the same share of each such pool.
+
+    **Rounding.** A group of at least 2 x `round_to` units is left with the multiple of `round_to` nearest to what the
+    share asks for (the larger of two), never fewer than `round_to`, or left whole. Smaller groups, heads and experts
+    are not rounded: the nearest whole number stays. None or 1 turns it off. Limits hold after rounding.
+
+    **Bounds.** At least `min_keep` units of each group stay, and at most a share of `max_ratio` goes.
+
+    **Groups.** `only` and `ignore` are globs over names of groups, tensors and nodes; a group that touches what they
+    name is meant, and `ignore` wins. `scope` is a set of types.KINDS. `exact_only` leaves out groups over whose units
+    a statistic runs. Groups that the criterion could not judge (`scores.unscored`) stay whole.
+
+    Raises SettingError for a bad value or a name that nothing has, BudgetError, which says how far one can get, for
+    a budget that cannot be met.
+    """
+    _check(coupling, scores, budget, round_to, min_keep, max_ratio)
+    own = ratios_by_group(coupling, budget.ratios)
+    built = structures(coupling)
+    reached = groups_in_scope(coupling, only=only, ignore=ignore, scope=scope, exact_only=exact_only)
+    choices = [
+        Choice(
+            group,
+            counts_for(group, round_to=round_to, min_keep=min_keep, max_ratio=max_ratio),
+            scores[group.index],
+            own.get(group.index),
+            built[group.index],
+        )
+        for group in reached
+        if group.index not in scores.unscored
+    ]
+    search = Search(coupling, choices, ranking_called(ranking, choices))
+    counts, share = search.mildest(budget.ratio or 0.0, limits(budget, coupling.cost()))
+    kept = {c.group.name: c.best(count) for c, count in zip(choices, counts, strict=True)}
+    settings = {
+        "criterion": scores.criterion,
+        "normalise": scores.normalise,
+        "seed": scores.seed,
+        "budget": {name: given for name, given in asdict(budget).items() if given not in (None, {})},
+        "share": round(share, 6),
+        "ranking": ranking,
+        "round_to": round_to,
+        "min_keep": min_keep,
+        "max_ratio": max_ratio,
+        "only": list(only),
+        "ignore": list(ignore),
+        "scope": None if scope is None else sorted(scope),
+        "exact_only": exact_only,
+        "balanced": scores.balanced,
+        "aggregate": scores.aggregate,
+    }
+    if unscored := [group.name for group in reached if group.index in scores.unscored]:
+        settings["unscored"] = unscored
+    if scores.data:
+        settings["data"] = dict(scores.data)
+    blocks: dict[str, list[list[int]]] = {}
+    for group in coupling.groups:
+        if group.index in scores.choices and len(kept.get(group.name, ())) not in (0, group.size):
+            blocks[group.name] = scores.choices[group.index][:, kept[group.name]].tolist()
+    return plan_for(coupling, kept, settings, blocks)
+
+
+def plan_for(
+    coupling: Coupling,
+    kept: Mapping[str, Sequence[int]],
+    settings: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> Plan:
+    """The plan that keeps the named groups' units `kept[group name]` and all units of all other groups.
+
+    `blocks` gives for groups that can be balanced (`coupling.balance`) the members that each block keeps, as many as
+    `kept` has units: they take the places of these.
+
+    Raises PlanError for a group, units or blocks that the model does not have, and for none kept.
+    """
+    stay = {name: tuple(sorted(int(unit) for unit in units)) for name, units in kept.items()}
+    parts = {name: tuple(tuple(sorted(int(m) for m in block)) for block in of) for name, of in (blocks or {}).items()}
+    whole = {group.name: (group.size, tuple(range(group.size))) for group in coupling.groups}
+    unknown = [GroupPlan(name, len(units), units) for name, units in stay.items() if name not in whole]
+    groups = tuple(
+        GroupPlan(name, size, stay.get(name, all_), parts.get(name, ())) for name, (size, all_) in whole.items()
+    )
+    chosen = Plan("", (*groups, *unknown), {}, settings=dict(settings or {}))
+    removed = removed_classes_of(coupling, chosen)
+    cuts = kept_tensors(coupling, removed, orders_of(coupling, chosen))
+    return replace(
+        chosen,
+        model_sha256=coupling.view.model.sha256,
+        tensors=cuts.tensors,
+        shared=cuts.shared,
+        rows=cuts.rows,
+        analysis={**coupling.options, "bound": dict(coupling.bindings.dims)},
+        before=coupling.cost(),
+        after=coupling.cost(removed),
+    )
+
+
+def _check(
+    coupling: Coupling,
+    scores: Scores,
+    budget: Budget,
+    round_to: int | None,
+    min_keep: int,
+    max_ratio: float | None,
+) -> None:
+    if [np.shape(values) for values in scores.values] != [(group.size,) for group in coupling.groups]:
+        raise SettingError("the scores are not of this model's groups", remedy="score the same coupling")
+    if budget == Budget():
+        raise SettingError(
+            "no budget is given", remedy="give a ratio of units to remove, or the MACs or parameters to keep"
+        )
+    if budget.ratio is not None:
+        check_ratio(budget.ratio, "--pruning-ratio")
+    if max_ratio is not None:
+        check_ratio(max_ratio, "--max-ratio")
+    for option, value in (("--round-to", round_to), ("--min-keep", min_keep)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise SettingError(f"{option} is {value}", remedy="it is a whole number of at least 1")
