@@ -1,0 +1,131 @@
+"""Data on the command line: what `plan` and `prune` measure activations on, for the criteria that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxprune.cli.session import Session
+from onnxprune.errors import SettingError
+
+if TYPE_CHECKING:
+    from onnxprune.coupling.coupling import Coupling
+    from onnxprune.runtime.data import Data
+    from onnxprune.runtime.stream import Progress
+
+_DATA, _CHOICE = "Data", "Choosing"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How scores of units are put together and compared."""
+
+    aggregate: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_CHOICE, metavar="NAME", help="What a unit has at several places: sum, mean or max."
+        ),
+    ] = "sum"
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_CHOICE,
+            metavar="NAME",
+            help="mean: scores by their group's mean; none: as they are.  [default: as the criterion is meant]",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """What activations are measured on."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_DATA,
+            metavar="DATA",
+            help="Samples: a .npz, a folder or zip of .npz or images, or script.py:function. No labels needed.",
+        ),
+    ] = None
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_DATA,
+            metavar="HOW",
+            help="How images become numbers: imagenet,size=256,crop=224; unit; a .json or .toml file.",
+        ),
+    ] = None
+    samples: Annotated[
+        int, typer.Option(rich_help_panel=_DATA, min=1, metavar="N", help="Samples to use, drawn with --seed.")
+    ] = 256
+    mask_input: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_DATA, metavar="NAME", help="Input that is 0 where a token is padding."),
+    ] = None
+    batch: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_DATA, min=1, metavar="N", help="Samples at a time.  [default: by memory]"),
+    ] = None
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_DATA, metavar="DIR", help="Where statistics are kept.  [default: the platform's cache]"
+        ),
+    ] = None
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", rich_help_panel=_DATA, help="Keep no statistics, and use none.")
+    ] = False
+
+
+def measure(here: Session, coupling: Coupling, criterion: str, given: Calibrating) -> dict[str, Any]:
+    """What `score` is given as data: the statistics that the criterion needs, and nothing where it needs none.
+
+    Raises SettingError for a criterion that there is not, and for data that cannot be used, needed or not.
+    """
+    from onnxprune.importance.registry import find
+    from onnxprune.importance.traits import traits_of
+    from onnxprune.runtime.cache import default_folder
+    from onnxprune.runtime.calibrate import calibrate
+    from onnxprune.runtime.data import open_data
+    from onnxprune.runtime.statistics import KINDS
+
+    kinds = [kind for kind in KINDS if kind in traits_of(find(criterion)).needs]
+    if given.data is None and given.preprocess is not None:
+        raise SettingError("--preprocess says how images are read, and there are none", remedy="give --data")
+    data = None
+    if given.data is not None:
+        data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
+        if not kinds:
+            here.warn(f"--data is not used: the criterion {criterion} looks at the weights alone")
+    if not kinds:
+        return {}
+    cache = None if given.no_cache else given.cache_dir or default_folder()
+    with _bar(here, data) as progress:
+        statistics = calibrate(
+            coupling, data, kinds,
+            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, cache=cache,
+            progress=progress,
+        )  # fmt: skip
+    what = "made-up inputs, as no --data was given" if statistics.synthetic else statistics.origin
+    here.say_plain(f"activations measured on {statistics.samples} samples of {what}")
+    return {"statistics": statistics}
+
+
+@contextmanager
+def _bar(here: Session, data: Data | None) -> Iterator[Progress]:
+    """A bar on standard error while samples run; nothing stays of it, and nothing shows where no terminal is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Calibrating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    silent = here.quiet or here.json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
+        task = bar.add_task("", total=None if data is None else data.samples)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,148 @@
+"""From the planning options of the command line to a plan; shared by `plan` and `prune`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxprune.cli.calibration import Calibrating, Judging, measure
+from onnxprune.cli.options import Budgets, Choosing, Reach
+from onnxprune.cli.reading import read_ratios
+from onnxprune.cli.session import Session
+from onnxprune.errors import SettingError
+from onnxprune.types import Budget, Plan
+
+if TYPE_CHECKING:
+    from onnxprune.coupling.coupling import Coupling
+
+SUFFIX = ".prune.json"
+_ROWS = 30
+_NAMED = 3  # groups that a warning names
+
+
+def default_plan_path(model: Path) -> Path:
+    """Where a model's plan goes: `net.onnx` -> `net.prune.json`; another suffix stays, `net.v1` and `net.v2` differ."""
+    return model.with_name((model.stem if model.suffix == ".onnx" else model.name) + SUFFIX)
+
+
+def read_budget(given: Budgets) -> Budget:
+    """What the plan must meet. Raises SettingError where no budget is given or one cannot be read."""
+    from onnxprune.plan import parse_amount
+
+    if given == Budgets():
+        raise SettingError(
+            "no budget is given", remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50% or --layer-ratio"
+        )
+    return Budget(
+        ratio=given.pruning_ratio,
+        max_macs=None if given.max_macs is None else parse_amount(given.max_macs, "--max-macs"),
+        max_parameters=None if given.max_params is None else parse_amount(given.max_params, "--max-params"),
+        ratios=read_ratios(given.layer_ratio),
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a plan does to one group; `importance_lost` is the share of its units' importance that goes."""
+
+    name: str
+    kind: str
+    kept: int
+    size: int
+    importance_lost: float
+
+
+def choose(
+    here: Session,
+    coupling: Coupling,
+    budget: Budget,
+    reach: Reach,
+    choosing: Choosing,
+    judging: Judging,
+    calibrating: Calibrating,
+) -> tuple[Plan, list[Row]]:
+    """A plan, and a row per group."""
+    from onnxprune.importance import score
+    from onnxprune.plan import plan
+
+    data = measure(here, coupling, choosing.criterion, calibrating)
+    with here.step("Scoring and planning"):
+        scores = score(
+            coupling,
+            choosing.criterion,
+            seed=here.seed,
+            normalise=judging.normalise,
+            aggregate=judging.aggregate,
+            data=data,
+            balanced=choosing.balanced,
+        )
+        chosen = plan(
+            coupling,
+            scores,
+            budget,
+            round_to=choosing.round_to,
+            min_keep=reach.min_keep,
+            max_ratio=reach.max_ratio,
+            only=reach.only or (),
+            ignore=reach.ignore or (),
+            scope=reach.scope,
+            exact_only=reach.exact_only,
+            ranking=choosing.ranking,
+        )
+    for why, names in _by_reason(coupling, scores.unscored).items():
+        listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        here.warn(f"{choosing.criterion} leaves groups whole: {listed}: {why}")
+    rows = []
+    for group, item in zip(coupling.groups, chosen.groups, strict=True):
+        values = scores.values[group.index]
+        total = float(values.sum())
+        lost = 1 - float(values[list(item.kept)].sum()) / total if total else 0.0
+        rows.append(Row(group.name, group.kind, len(item.kept), group.size, lost))
+    if chosen.is_empty:
+        here.warn("the plan removes nothing: the budget is met without, or rounding takes every group back to its size")
+    return chosen, rows
+
+
+def _by_reason(coupling: Coupling, unscored: Mapping[int, str]) -> dict[str, list[str]]:
+    """Why a criterion cannot judge groups -> their names."""
+    found: dict[str, list[str]] = {}
+    for index, why in unscored.items():
+        found.setdefault(why, []).append(coupling.groups[index].name)
+    return found
+
+
+def show(here: Session, plan: Plan, rows: list[Row], *, with_costs: bool = True) -> None:
+    """Print a plan for a person."""
+    from onnxprune.cli.tables import before_after, plan_table
+
+    here.say(plan_table(rows, None if here.verbose else _ROWS))
+    if with_costs:
+        here.say(before_after(costs(plan)))
+
+
+def costs(plan: Plan) -> dict[str, tuple[float, float]]:
+    """Name -> before and after, for tables."""
+    if plan.before is None or plan.after is None:
+        return {}
+    return {
+        "parameters": (plan.before.parameters, plan.after.parameters),
+        "MACs": (plan.before.macs, plan.after.macs),
+    }
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """What a plan costs, for a machine; the whole plan is in its file."""
+    cost = {
+        name: {"parameters": c.parameters, "macs": c.macs}
+        for name, c in (("before", plan.before), ("after", plan.after))
+        if c is not None
+    }
+    data = {"data": plan.settings["data"]} if "data" in plan.settings else {}
+    return {"model_sha256": plan.model_sha256, **cost, **data}
+
+
+def rows_as_json(rows: list[Row]) -> dict[str, Any]:
+    """What goes, for a machine."""
+    return {"groups": [vars(row) for row in rows]}

@@ -1,0 +1,75 @@
+"""`onnxprune inspect`: what can be removed, what cannot, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from onnxprune.cli.operators import Operators, OptionalModelPath, show_operators
+from onnxprune.cli.options import Analysis, Common
+from onnxprune.errors import SettingError
+
+if TYPE_CHECKING:
+    from onnxprune.cli.session import Session
+    from onnxprune.coupling.coupling import Coupling
+
+_ROWS = 25
+
+
+def inspect(analysis: Analysis, common: Common, model: OptionalModelPath = None, operators: Operators = False) -> None:
+    """Show what can be removed from a model, and what cannot and why.
+
+    Groups of units with their sizes and what they carry; what is frozen, and what would help; the share of parameters
+    and MACs within reach. With --operators instead, by operator: whether removal through it is exact.
+    """
+    from onnxprune.cli.session import Session
+    from onnxprune.graph.io import load
+
+    here = Session(common)
+    if operators:
+        show_operators(here, model)
+        return
+    if model is None:
+        raise SettingError("MODEL is missing", remedy="name an ONNX file, or ask for --operators alone")
+    coupling = here.analyse(load(model), analysis)
+    if here.json:
+        here.answer({"model": str(model), **_as_json(coupling)})
+    elif not here.quiet:
+        here.say_plain(f"{model}: {len(coupling.view.nodes)} nodes, {_opsets(coupling)}")
+        _show(here, coupling)
+
+
+def _show(here: Session, coupling: Coupling) -> None:
+    from onnxprune.cli.tables import amount, groups_table, refusals_table, share
+
+    dense, least = coupling.cost(), coupling.least_cost()
+    limit = None if here.verbose else _ROWS
+    here.say_plain(f"{amount(dense.parameters)} parameters, {amount(dense.macs)} MACs")
+    if coupling.bindings.dims:
+        bound = ", ".join(f"{name}={size}" for name, size in coupling.bindings.dims.items())
+        here.say_plain(f"dynamic dimensions bound for analysis: {bound} (--bind and --input-shapes change it)")
+    here.say(groups_table(coupling.groups, dense, limit) if coupling.groups else "nothing can be removed")
+    if coupling.refusals:
+        here.say(refusals_table(coupling.refusals, limit))
+    here.say_plain(
+        f"within reach: {share(dense.parameters - least.parameters, dense.parameters)} of the parameters, "
+        f"{share(dense.macs - least.macs, dense.macs)} of the MACs"
+    )
+
+
+def _opsets(coupling: Coupling) -> str:
+    return ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in coupling.view.opsets.items())
+
+
+def _as_json(coupling: Coupling) -> dict[str, Any]:
+    return {
+        "sha256": coupling.view.model.sha256,
+        "nodes": len(coupling.view.nodes),
+        "opsets": coupling.view.opsets,
+        "bound": coupling.bindings.dims,
+        "input_shapes": coupling.bindings.shapes,
+        "dense": asdict(coupling.cost()),
+        "least": asdict(coupling.least_cost()),
+        "groups": [{**asdict(g), "axis": str(g.axis), "axes": [str(a) for a in g.axes]} for g in coupling.groups],
+        "refusals": [asdict(r) for r in coupling.refusals],
+    }

@@ -1,0 +1,56 @@
+"""`onnxprune prune`: plan and apply in one."""
+
+from __future__ import annotations
+
+from onnxprune.cli.calibration import Calibrating, Judging
+from onnxprune.cli.options import Analysis, Budgets, Choosing, Common, DryRun, ModelPath, Reach, Writing
+
+
+def prune(
+    model: ModelPath,
+    budgets: Budgets,
+    reach: Reach,
+    choosing: Choosing,
+    judging: Judging,
+    calibrating: Calibrating,
+    analysis: Analysis,
+    writing: Writing,
+    common: Common,
+    dry_run: DryRun = False,
+) -> None:
+    """Choose what to remove under a budget, remove it, and verify the result.
+
+    Writes the smaller model and, beside it, the plan (OUT's name with .prune.json); both or neither. One-shot pruning
+    costs accuracy: measure it on your data before you ship the result.
+    """
+    from onnxprune.cli.choosing import as_json, choose, default_plan_path, read_budget, rows_as_json, show
+    from onnxprune.cli.session import Session
+    from onnxprune.cli.writing import carry_out, check_settings, check_targets
+    from onnxprune.errors import SettingError
+    from onnxprune.graph.io import load
+    from onnxprune.plan import to_json
+
+    here = Session(common)
+    budget = read_budget(budgets)
+    if writing.output is None and not dry_run:
+        raise SettingError("no output is given", remedy="give -o OUT.onnx, or --dry-run")
+    output = writing.output or model
+    if not dry_run:
+        check_settings(writing)
+    loaded = load(model)
+    if not dry_run:
+        check_targets(loaded, [output])
+        check_targets(loaded, [default_plan_path(output)])
+    coupling = here.analyse(loaded, analysis)
+    chosen, rows = choose(here, coupling, budget, reach, choosing, judging, calibrating)
+    if dry_run:
+        show(here, chosen, rows)
+        here.say("dry run: nothing was written")
+        here.answer({"plan": None, "output": None, **as_json(chosen), **rows_as_json(rows)})
+        return
+    if here.verbose:
+        show(here, chosen, rows, with_costs=False)
+    plan_path = default_plan_path(output)
+    written = carry_out(here, coupling, chosen, output, writing, {plan_path.name: to_json(chosen).encode()})
+    here.say_plain(f"wrote {plan_path}, the plan")
+    here.answer({"plan": str(plan_path), **as_json(chosen), **rows_as_json(rows), **written})

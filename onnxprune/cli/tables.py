@@ -1,0 +1,117 @@
+"""Tables and sentences for a person: amounts, groups, what is frozen and why, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from onnxprune.types import Cost, Group, Refusal
+
+if TYPE_CHECKING:
+    from onnxprune.cli.choosing import Row
+
+_STEPS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def amount(value: float) -> str:
+    """A count in few digits: 25_557_032 -> "25.56 M"."""
+    for step, unit in _STEPS:
+        if value >= step:
+            return f"{value / step:.2f} {unit}"
+    return f"{value:.0f}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in percent."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def groups_table(groups: Sequence[Group], cost: Cost, limit: int | None) -> Table:
+    """The groups with what all their units together carry, the largest first if they are too many to show."""
+    table = Table(title=f"{len(groups)} groups of units that can be removed", title_justify="left")
+    for column, justify in (
+        ("group", "left"),
+        ("kind", "left"),
+        ("units", "right"),
+        ("parameters", "right"),
+        ("MACs", "right"),
+        ("exact", "left"),
+    ):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    shown = list(groups)
+    if limit is not None and len(shown) > limit:
+        largest = sorted(groups, key=lambda g: -g.parameters * g.size)[:limit]
+        shown = sorted(largest, key=lambda g: g.index)
+    for group in shown:
+        table.add_row(
+            group.name,
+            group.kind,
+            str(group.size),
+            share(group.parameters * group.size, cost.parameters),
+            share(group.macs * group.size, cost.macs),
+            "yes" if group.exact else "; ".join(group.mixes),
+        )
+    if len(shown) < len(groups):
+        table.caption = f"{len(groups) - len(shown)} smaller groups not shown; -v shows all"
+    return table
+
+
+_UNREMARKABLE = frozenset({"kernel tap"})
+"""Nobody expects these to go; they are in the JSON."""
+
+
+def refusals_table(refusals: Iterable[Refusal], limit: int | None) -> Table:
+    """What must stay, gathered by reason."""
+    gathered: dict[tuple[str, str, str], list[Refusal]] = {}
+    for refusal in refusals:
+        if refusal.why in _UNREMARKABLE:
+            continue
+        gathered.setdefault((refusal.op, _general(refusal.why), refusal.help), []).append(refusal)
+    table = Table(title="What stays, and why", title_justify="left")
+    table.add_column("axes", justify="right")
+    table.add_column("at")
+    table.add_column("why", overflow="fold")
+    table.add_column("for example", overflow="fold")
+    table.add_column("what helps", overflow="fold")
+    rows = sorted(gathered.items(), key=lambda item: -len(item[1]))
+    for (op, why, remedy), found in rows[:limit]:
+        table.add_row(
+            str(len(found)),
+            op,
+            why,
+            f"{found[0].tensor}:{found[0].axis} (by {found[0].node})",
+            remedy,
+        )
+    if limit is not None and len(rows) > limit:
+        table.caption = f"{len(rows) - limit} further reasons not shown; -v shows all"
+    return table
+
+
+def _general(why: str) -> str:
+    """A reason without the tensor at which it struck and without how many indices, to gather equal ones."""
+    return why.split(" [", 1)[0].split("indices: ", 1)[-1]
+
+
+def before_after(rows: Mapping[str, tuple[float, float]]) -> Table:
+    """Figures before and after, with the share that is left."""
+    table = Table(title_justify="left")
+    for column in ("", "before", "after", "left"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, (before, after) in rows.items():
+        table.add_row(name, amount(before), amount(after), share(after, before))
+    return table
+
+
+def plan_table(rows: Sequence[Row], limit: int | None) -> Table:
+    """Per group that changes: kind, units kept of total, importance lost."""
+    table = Table(title="Plan", title_justify="left")
+    for column, justify in (("group", "left"), ("kind", "left"), ("kept", "right"), ("importance lost", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    changed = [row for row in rows if row.kept != row.size]
+    for row in changed[:limit]:
+        table.add_row(row.name, row.kind, f"{row.kept} of {row.size}", share(row.importance_lost, 1))
+    if limit is not None and len(changed) > limit:
+        table.caption = f"{len(changed) - limit} further groups not shown; -v shows all"
+    return table
