@@ -1,0 +1,1 @@
+"""Architectures that no library offers in a small form, each a page of plain torch."""

@@ -1,0 +1,198 @@
+"""Prune one file and check it against its masked dense model; prints one JSON object. Run by zoo_report.py.
+
+A process of its own per file: a crash or a time-out is a result, not the end of the report.
+
+Quantised files: both models are run with ONNX Runtime's own fusions of QuantizeLinear and DequantizeLinear into integer
+operators, for int8 activations too (`session.qdqisint8allowed`, which the CPU build leaves off), and without quantising
+at load time what is stored in floats (its range is another one when weights are gone). Integer sums do not depend on
+their order, so what is exact is equal to the bit wherever the runtime computes in integers. Where it
+computes in floats (a kind it does not fuse, or fuses in one model only), sums over fewer terms round in another order,
+a number that lies on the border of two steps may fall to the other side, and later layers may see that. `steps`
+is the largest difference in quantisation steps of the output it occurs in, `off_by_a_step` the share of elements that
+differ at all. The step is the scale of the DequantizeLinear that the output comes from, through operators that only
+move elements; of an output that is left in floats, a 255th of the range of the dense output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from onnxprune.analyse import analyse
+from onnxprune.check import mask_classes
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit import edit, rearrange
+from onnxprune.edit.selection import orders_of, removed_classes_of
+from onnxprune.graph.model import Model
+from onnxprune.graph.view import GraphView
+from onnxprune.importance import score
+from onnxprune.plan import plan
+from onnxprune.runtime.feeds import random_feeds
+from onnxprune.runtime.measure import measure_shapes
+from onnxprune.types import Budget
+
+SELECTING = ("NonMaxSuppression", "TopK")  # a rounding error before them changes what comes after
+MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Identity"})
+QUANTISED = frozenset(
+    {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "GatherBlockQuantized", "DynamicQuantizeLSTM"}
+)
+LEVELS = 255
+NOT_IN_THE_FILE = ["WeightBiasQuantization"]
+
+
+def compared(view: GraphView) -> list[str]:
+    """Values to compare: the outputs, or what detectors feed into their selection."""
+    before = [name for node in view.nodes if node.op in SELECTING for name in node.inputs[:2] if name in view.producer]
+    return list(dict.fromkeys(before)) or list(view.outputs)
+
+
+def session_of(model: bytes) -> onnxruntime.InferenceSession:
+    """A session that computes in integers whatever can be."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_IN_THE_FILE
+    )
+
+
+def outputs(model: Model, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The named values of `model` on `feeds`."""
+    proto = model.to_proto(external=True)
+    known = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return session_of(proto.SerializeToString()).run(names, feeds)
+
+
+def step(view: GraphView, name: str, dense: np.ndarray) -> float:
+    """The quantisation step of a value, see above."""
+    made = view.producer.get(name)
+    while made is not None and made.op in MOVING:
+        made = view.producer.get(made.inputs[0])
+    if made is not None and made.op == "DequantizeLinear":
+        source = view.identity_source(made.inputs[1])
+        if source in view.constants and (scale := view.model.array(view.constants[source])).size == 1:
+            return float(scale.reshape(-1)[0])
+    finite = dense[np.isfinite(dense)]
+    return float(finite.max() - finite.min()) / LEVELS if finite.size else 0.0
+
+
+def in_steps(
+    view: GraphView, names: list[str], a: list[np.ndarray], b: list[np.ndarray], dense: list[np.ndarray]
+) -> tuple[float, float]:
+    """The largest difference in steps, and the share of elements that differ by more than a float's rounding."""
+    worst, differing, count = 0.0, 0, 0
+    for name, x, y, whole in zip(names, a, b, dense, strict=True):
+        if not x.size or x.dtype.kind != "f" or x.shape != y.shape:
+            continue
+        one = step(view, name, whole)
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(x.astype(np.float64) - y.astype(np.float64))
+        gap[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+        gap[np.isnan(gap)] = np.inf
+        worst = max(worst, float(gap.max()) / one if one else 0.0)
+        differing += int((gap > one / LEVELS).sum())
+        count += x.size
+    return worst, differing / max(count, 1)
+
+
+def distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
+    """The largest difference, as a share of the largest magnitude of `b`'s value."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape:
+            return float("inf")
+        if x.size and x.dtype.kind == "f":
+            scale = float(np.abs(y[np.isfinite(y)]).max(initial=0)) or 1.0
+            with np.errstate(invalid="ignore"):
+                gap = np.abs(x.astype(np.float64) - y.astype(np.float64))
+            gap[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+            worst = max(worst, float(gap.max()) / scale)
+        elif x.size:
+            worst = max(worst, float(np.abs(x.astype(np.float64) - y.astype(np.float64)).max()))
+    return worst
+
+
+def check(path: Path, ratio: float, exact_only: bool, shapes: dict[str, list[int]]) -> dict[str, Any]:
+    """Prune `path` at `ratio`; what came of it."""
+    started = time.perf_counter()
+    coupling = analyse(path, measure=measure_shapes, input_shapes=shapes)
+    if not any(g.exact or not exact_only for g in coupling.groups):
+        return {"status": "unchanged", "left": 1.0, "why": reasons(coupling)}
+    chosen = plan(coupling, score(coupling), Budget(ratio=ratio), exact_only=exact_only)
+    removed = removed_classes_of(coupling, chosen)
+    orders = orders_of(coupling, chosen)
+    edited = edit(coupling, removed, orders).model
+    seconds = time.perf_counter() - started
+    before, after = coupling.cost(), coupling.cost(removed)
+    found: dict[str, Any] = {
+        "status": "pruned" if removed.any() else "unchanged",
+        "left": after.parameters / before.parameters,
+        "macs": after.macs / before.macs if before.macs else 1.0,
+        "groups": len(coupling.groups),
+        "seconds": seconds,
+        "why": reasons(coupling),
+    }
+    dense_says = complaint(coupling.view.model)
+    says = complaint(edited)
+    if says is not None and dense_says is None:
+        return {**found, "status": "invalid", "error": says}
+    feeds = random_feeds(coupling.view.inputs, coupling.bindings.shapes)
+    names = compared(coupling.view)
+    try:
+        pruned = outputs(edited, names, feeds)
+    except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the result
+        return {**found, "status": "does not run", "error": str(error)[:300]}
+    if exact_only and removed.any():
+        masked = outputs(mask_classes(coupling, removed, orders), names, feeds)
+        dense = outputs(coupling.view.model, names, feeds)
+        found["error_of_scale"] = distance(pruned, masked)
+        if orders is not None:  # bringing members into another order alone changes nothing
+            found["rearranged"] = distance(outputs(rearrange(coupling, orders), names, feeds), dense)
+        found["masked_differs"] = distance(dense, masked)
+        if any(node.op in QUANTISED for node in coupling.view.nodes):
+            found["steps"], found["off_by_a_step"] = in_steps(coupling.view, names, pruned, masked, dense)
+    return found
+
+
+def complaint(model: Model) -> str | None:
+    """What onnx's checker says, None for nothing."""
+    try:
+        onnx.checker.check_model(model.to_proto(external=True))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+def reasons(coupling: Coupling) -> list[tuple[str, int]]:
+    """The reasons that freeze most parameters, with how many axes they freeze."""
+    counted = Counter(r.why.split(" [")[0] for r in coupling.refusals if r.why != "kernel tap")
+    return counted.most_common(3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--pruning-ratio", type=float, default=0.5)
+    parser.add_argument("--exact-only", action="store_true")
+    parser.add_argument("--input-shapes", type=json.loads, default={})
+    arguments = parser.parse_args()
+    try:
+        found = check(arguments.model, arguments.pruning_ratio, arguments.exact_only, arguments.input_shapes)
+    except Exception as error:  # noqa: BLE001 - a crash is what the report is looking for
+        found = {"status": "crash", "error": f"{type(error).__name__}: {error}"[:400]}
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Prune every file of a folder at one ratio, check each, and print the table beside the peers' figures.
+
+    python tools/zoo_report.py build/zoo --exact-only --pruning-ratio 0.5
+    python tools/zoo_report.py build/zoo --pruning-ratio 0.5 --peers build/peers.json
+
+With --exact-only every file that changes is compared with its masked dense model (fp32, 1e-4 of the output's
+scale; detectors before their selection), and the masked model must differ from the dense one, so that the comparison
+is not blind. A quantised file may also be within one quantisation step of its output (zoo_check.py says of which, and
+how both models are run). Exits non-zero where a file crashes, is invalid, does not run or is not equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+TOLERANCE = 1e-4
+NOT_BLIND = 1e-3
+STEPS = 1 + 1e-3  # of quantisation; a scale is a float
+SMALL = 0.45
+SECONDS = 300
+GOOD = ("pruned", "unchanged")
+
+
+def examine(path: Path, ratio: float, exact_only: bool, shapes: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
+    """Run zoo_check.py on one file."""
+    command = [sys.executable, str(Path(__file__).with_name("zoo_check.py")), str(path)]
+    command += ["--pruning-ratio", str(ratio), "--input-shapes", json.dumps(shapes.get(path.name, {}))]
+    command += ["--exact-only"] if exact_only else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"file": path.name, "status": "time-out"}
+    try:
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        found = {"status": "crash", "error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
+    if "error_of_scale" in found:
+        if not (found["error_of_scale"] <= TOLERANCE or found.get("steps", STEPS + 1) <= STEPS):
+            found["status"] = "not equal"
+        elif found["masked_differs"] < NOT_BLIND:
+            found["status"] = "blind"
+    return {"file": path.name, **found}
+
+
+def table(results: list[dict[str, Any]]) -> Table:
+    """One row a file."""
+    shown = Table()
+    sizes = ("parameters left", "MACs left")
+    for column in ("file", "status", *sizes, "error of scale", "steps", "masked differs", "remark"):
+        shown.add_column(column)
+    for r in results:
+        remark = r.get("error", "")
+        if not remark and r.get("left", 0) > SMALL and r.get("why"):
+            remark = "; ".join(f"{count} axes: {why}" for why, count in r["why"][:2])
+        shown.add_row(
+            r["file"],
+            r["status"],
+            f"{r['left']:.3f}" if "left" in r else "",
+            f"{r['macs']:.3f}" if "macs" in r else "",
+            f"{r['error_of_scale']:.1e}" if "error_of_scale" in r else "",
+            f"{r['steps']:.2f}" if "steps" in r else "",
+            f"{r['masked_differs']:.1e}" if "masked_differs" in r else "",
+            remark,
+        )
+    return shown
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares over all files."""
+    good = [r for r in results if r["status"] in GOOD]
+    left = [r["left"] for r in good]
+    return {
+        "files": len(results),
+        "valid and runnable": len(good),
+        "changed": sum(r["status"] == "pruned" for r in results),
+        "median of parameters left": round(statistics.median(left), 4) if left else None,
+        f"at most {SMALL:.0%} left": sum(share <= SMALL for share in left),
+        "crashed": sum(r["status"] in ("crash", "time-out") for r in results),
+        "equal to the bit": sum(r.get("error_of_scale") == 0.0 for r in results),
+        "worst steps": max((r.get("steps", 0.0) for r in results), default=0.0),
+        "worst error of scale": max((r.get("error_of_scale", 0.0) for r in results), default=0.0),
+        "median seconds": round(statistics.median([r["seconds"] for r in good if "seconds" in r] or [0.0]), 3),
+    }
+
+
+def by_kind(results: list[dict[str, Any]]) -> Table | None:
+    """The summary for each kind of file (`NAME.KIND.onnx`), None where there is only one."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for r in results:
+        kinds.setdefault(r["file"].removesuffix(".onnx").rpartition(".")[2], []).append(r)
+    if len(kinds) < 2:
+        return None
+    shown = Table(title="by kind")
+    shown.add_column("")
+    for kind in sorted(kinds):
+        shown.add_column(kind)
+    columns = [summary(kinds[kind]) for kind in sorted(kinds)]
+    for row in columns[0]:
+        shown.add_row(row, *(str(column[row]) for column in columns))
+    return shown
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a folder of .onnx files, e.g. what make_zoo.py wrote")
+    parser.add_argument("--pruning-ratio", type=float, default=0.5)
+    parser.add_argument("--exact-only", action="store_true")
+    parser.add_argument("--only", default="*", help="glob of file names")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--peers", type=Path, help="what bench_peers.py wrote, to print beside")
+    parser.add_argument("--shapes", type=json.loads, default={}, help='{"file.onnx": {"input": [1, 576]}}')
+    parser.add_argument("--json", type=Path, help="write all results here")
+    arguments = parser.parse_args()
+    console = Console(width=200 if not sys.stdout.isatty() else None)
+    files = sorted(arguments.folder.glob(f"{arguments.only}.onnx"))
+    work = partial(examine, ratio=arguments.pruning_ratio, exact_only=arguments.exact_only, shapes=arguments.shapes)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        progress = track(pool.map(work, files), total=len(files), console=Console(stderr=True))
+        results = list(progress)
+    console.print(table(results))
+    found = summary(results)
+    for name, value in found.items():
+        console.print(f"{name}: {value}")
+    if (kinds := by_kind(results)) is not None:
+        console.print(kinds)
+    if arguments.peers:
+        print_peers(console, json.loads(arguments.peers.read_text()), found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"summary": found, "results": results}, indent=1))
+    return 0 if found["valid and runnable"] == found["files"] else 1
+
+
+def print_peers(console: Console, peers: dict[str, Any], ours: dict[str, Any]) -> None:
+    """The same shares of the peers, as bench_peers.py measured them."""
+    shown = Table(title="beside the peers, at the same ratio")
+    for column in ("tool", "tried", "valid and runnable", f"at most {SMALL:.0%} left", "median left"):
+        shown.add_column(column)
+    shown.add_row(
+        "onnxprune", str(ours["files"]), str(ours["valid and runnable"]), str(ours[f"at most {SMALL:.0%} left"]),
+        str(ours["median of parameters left"]),
+    )  # fmt: skip
+    for tool in sorted({key.split("/")[0] for key in peers}):
+        mine = [result for key, result in peers.items() if key.startswith(f"{tool}/")]
+        shares = [result["share"] for result in mine if result["status"] == "run"]
+        shown.add_row(
+            tool, str(len(mine)), str(len(shares)), str(sum(share <= SMALL for share in shares)),
+            f"{statistics.median(shares):.3f}" if shares else "-",
+        )  # fmt: skip
+    console.print(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
