@@ -15,7 +15,7 @@ from onnxprune.errors import OnnxPruneError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-# name -> what `onnxprune --help` says of it; the function of that name in the module of that name is the command
+# name -> what `onnxprune --help` says of it; the command is the function of that name (- as _) in the module so named
 COMMANDS = {
     "inspect": "Show what can be removed from a model, and what cannot and why.",
     "plan": "Choose what to remove under a budget, and write the plan to a file.",
@@ -42,7 +42,8 @@ class Commands(TyperGroup):
             return None
         from onnxprune.cli.composing import composed
 
-        function = getattr(import_module(f"onnxprune.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        function = getattr(import_module(f"onnxprune.cli.{module}"), module)
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         single.command(cmd_name, cls=Command, context_settings=SETTINGS)(composed(function))
         return typer.main.get_command(single)

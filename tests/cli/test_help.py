@@ -1,4 +1,4 @@
-"""Help: what it says, that it agrees with the code and the README, and that it loads nothing heavy."""
+"""Help: what it says, that it agrees with the code and the pages of docs/, and that it loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import onnxprune
 from onnxprune.cli.app import COMMANDS
 from tests.support.commandline import Command, script
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+DOCS = [path.read_text() for path in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]
 HEAVY = {"numpy", "onnx", "onnxruntime", "torch", "scipy", "google", "rich", "onnx_graphsurgeon", "polygraphy"}
 
 
@@ -26,12 +26,13 @@ def options_of(help_text: str) -> set[str]:
 def test_the_commands_are_listed(command: Command, arguments: tuple[str, ...]) -> None:
     ran = command(*arguments)
     assert (ran.code, ran.err) == (0, "")
-    assert re.findall(r"^  ([a-z]+)  +[A-Z]", ran.out, re.M) == list(COMMANDS)
+    assert re.findall(r"^  ([a-z][a-z-]*)  +[A-Z]", ran.out, re.M) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_listed_with_the_first_line_of_its_own_help(command: Command, name: str) -> None:
-    function = getattr(import_module(f"onnxprune.cli.{name}"), name)
+    module = name.replace("-", "_")
+    function = getattr(import_module(f"onnxprune.cli.{module}"), module)
     assert function.__doc__.splitlines()[0] == COMMANDS[name]
     ran = command(name, "--help")
     assert ran.code == 0
@@ -44,8 +45,8 @@ def test_every_command_takes_the_common_options(command: Command, name: str) -> 
     assert common <= options_of(command(name, "--help").out)
 
 
-def test_the_readme_lists_every_option(command: Command) -> None:
-    listed = options_of("\n".join(line for line in README.splitlines() if line.startswith("| `-")))
+def test_the_docs_list_every_option(command: Command) -> None:
+    listed = options_of("\n".join(line for page in DOCS for line in page.splitlines() if line.startswith("| `-")))
     there = {option for name in COMMANDS for option in options_of(command(name, "--help").out)} - {"--help"}
     assert listed == there
 
