@@ -92,23 +92,27 @@ def make_session(
     *,
     folder: str | os.PathLike[str] | None = None,
     optimise: bool = True,
+    settings: Mapping[str, str] | None = None,
 ) -> Any:
     """An InferenceSession of a file, or of a serialized model whose external data lies in `folder`.
+
+    `settings` are entries of the session's configuration (onnxruntime_session_options_config_keys.h).
 
     Raises SettingError where the provider does not really load (ONNX Runtime would fall back to the CPU with a
     warning), and ModelError where ONNX Runtime refuses the model.
     """
     module = onnxruntime()
-    settings = module.SessionOptions()
-    settings.log_severity_level = 4  # what goes wrong is raised, and told once
-    settings.intra_op_num_threads = options.threads
+    session_options = module.SessionOptions()
+    session_options.log_severity_level = 4  # what goes wrong is raised, and told once
+    session_options.intra_op_num_threads = options.threads
     if not optimise:
-        settings.graph_optimization_level = module.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if folder is not None:
-        settings.add_session_config_entry(_EXTERNAL_FOLDER, str(folder))
+        session_options.graph_optimization_level = module.GraphOptimizationLevel.ORT_DISABLE_ALL
+    folders = {} if folder is None else {_EXTERNAL_FOLDER: str(folder)}
+    for key, value in {**folders, **(settings or {})}.items():
+        session_options.add_session_config_entry(key, value)
     for library in options.custom_op_libraries:
         try:
-            settings.register_custom_ops_library(library)
+            session_options.register_custom_ops_library(library)
         except Exception as error:
             raise SettingError(
                 f"--custom-op-library {library}: {first_line(error)}", remedy="check the file"
@@ -120,7 +124,7 @@ def make_session(
     remedy = "run `onnxprune doctor`, or use --provider cpu"
     try:
         # without fallback: it prints to standard output, and runs on what was not asked for
-        session = module.InferenceSession(source, settings, providers=[name], enable_fallback=0)
+        session = module.InferenceSession(source, session_options, providers=[name], enable_fallback=0)
     except Exception as error:
         if name != CPU and why_not(name) is not None:
             raise SettingError(f"{no_provider}: {first_line(error)}", remedy=remedy) from error
