@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from onnx import TensorProto, helper
 
-TORCH = {
+TORCH: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.DOUBLE: torch.float64,
     TensorProto.FLOAT16: torch.float16,
@@ -30,7 +30,7 @@ TORCH = {
     TensorProto.FLOAT8E5M2: torch.float8_e5m2,
     TensorProto.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
 }
-RANGES = {
+RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT4: (-8, 7),
     TensorProto.UINT4: (0, 15),
     TensorProto.INT8: (-128, 127),
@@ -40,6 +40,10 @@ RANGES = {
     TensorProto.INT32: (-(1 << 31), (1 << 31) - 1),
 }
 """Least and largest value of the types that tensors are quantised to."""
+
+FLOAT8 = frozenset(kind for kind, dtype in TORCH.items() if "float8" in str(dtype))
+UNTOLD = frozenset({TensorProto.INT4, TensorProto.UINT4})
+"""Types that a tensor's dtype does not tell, since torch holds them in a wider one."""
 
 HALF = (torch.float16, torch.bfloat16)
 _SAME_BITS = {  # ml_dtypes' arrays that torch does not take -> a view of the same bits, and what they are
@@ -53,7 +57,7 @@ _WIDER = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8
 
 
 def torch_dtype(kind: int, widen: bool = False) -> torch.dtype:
-    """The dtype for an ONNX element type; with `widen` half precision becomes float32. KeyError where torch has none."""
+    """The dtype for an ONNX element type, float32 for half precision with `widen`. KeyError where torch has none."""
     found = TORCH[kind]
     return torch.float32 if widen and found in HALF else found
 

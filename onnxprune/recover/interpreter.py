@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ class Program:
     `kept` are values that outlive the steps that read them: outputs, and what somebody asked for.
     """
 
-    def __init__(self, main: Sequence[Step], bodies: dict[str, tuple[Scope, Sequence[Step]]]) -> None:
+    def __init__(self, main: Sequence[Step], bodies: Mapping[str, tuple[Scope, Sequence[Step]]]) -> None:
         self.main = main
         self.bodies = bodies
 
@@ -31,7 +31,9 @@ class Program:
         self._run(self.main, values, frozenset(wanted) - found.keys(), found)
         return found
 
-    def _run(self, steps: Iterable[Step], values: dict[str, Any], wanted: Collection[str], found: dict[str, Any]) -> None:
+    def _run(
+        self, steps: Iterable[Step], values: dict[str, Any], wanted: Collection[str], found: dict[str, Any]
+    ) -> None:
         for step in steps:
             inputs = [values[name] if name else None for name in step.inputs]
             try:

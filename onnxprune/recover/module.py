@@ -16,7 +16,7 @@ from onnxprune.graph.io import load
 from onnxprune.graph.model import Model
 from onnxprune.graph.node import Node, Scope
 from onnxprune.graph.view import GraphView
-from onnxprune.recover.dtypes import HALF, RANGES, TORCH, to_tensor
+from onnxprune.recover.dtypes import HALF, RANGES, TORCH, UNTOLD, to_tensor
 from onnxprune.recover.interpreter import Program
 from onnxprune.recover.naming import Place, put
 from onnxprune.recover.registry import Registry, forms
@@ -71,7 +71,8 @@ class OnnxModule(nn.Module):
             else:
                 self._constants[key] = value
         for sparse in view.graph.sparse_initializer:
-            self.places[sparse.values.name] = put(self, sparse.values.name, _dense(view.model, sparse), persistent=False)
+            key = sparse.values.name
+            self.places[key] = put(self, key, _dense(view.model, sparse), persistent=False)
         self.running = {key for key in running if key in self.places}
         self.tracked = {key for key, alone in running.items() if alone}
         self.originals = {
@@ -228,12 +229,31 @@ def _program(view: GraphView, registry: Registry, owner: OnnxModule, widen: bool
     stored = view.constants
 
     def steps_of(scope: Scope) -> list[Step]:
-        return [_step(view, node, registry, owner, widen) for node in scope.steps if not _is_stored(node, stored)]
+        nodes = [node for node in scope.steps if not _is_stored(node, stored)]
+        return [_step(view, node, registry, owner, widen) for node in _sorted(nodes)]
 
     main = steps_of(view.main)
     bodies = {scope.title: (scope, steps_of(scope)) for scope in view.scopes if not scope.is_main and not scope.is_call}
     _plan_drops(view, main)
     return Program(main, bodies)
+
+
+def _sorted(nodes: Sequence[Node]) -> list[Node]:
+    """Each node after those that make its inputs: some writers append nodes at the end, and runtimes sort."""
+    made = {name: node for node in nodes for name in node.outputs if name}
+    found: dict[int, Node] = {}
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            reads = {*node.inputs, *_read_inside(node)}
+            before = [made[name] for name in reads if name in made and made[name].index not in found]
+            before = [maker for maker in before if maker is not node]
+            if before and len(stack) <= len(nodes):
+                stack += before
+            else:
+                found.setdefault(node.index, stack.pop())
+    return list(found.values())
 
 
 def _is_stored(node: Node, stored: Mapping[str, Any]) -> bool:
@@ -247,11 +267,17 @@ def _step(view: GraphView, node: Node, registry: Registry, owner: OnnxModule, wi
     step = Step(node, form, owner, widen)
     if node.op == "BatchNormalization" and not node.domain:
         step.tracked = all(view.identity_source(name) in owner.tracked for name in node.inputs[3:5])
-    packed = (TensorProto.INT4, TensorProto.UINT4)
-    kinds = tuple(view.constants[name].data_type if name in view.constants else 0 for name in node.inputs)
-    if any(kind in packed for kind in kinds):
-        step.kinds = tuple(kind if kind in packed else 0 for kind in kinds)
+    kinds = tuple(_kind(view, name) for name in node.inputs)
+    if any(kind in UNTOLD for kind in kinds):
+        step.kinds = tuple(kind if kind in UNTOLD else 0 for kind in kinds)
     return step
+
+
+def _kind(view: GraphView, name: str) -> int:
+    """The element type of a stored tensor or an input, 0 for any other value."""
+    if name in view.constants:
+        return int(view.constants[name].data_type)
+    return int(view.inputs[name].type.tensor_type.elem_type) if name in view.inputs else 0
 
 
 def _plan_drops(view: GraphView, steps: Sequence[Step]) -> None:
@@ -276,6 +302,3 @@ def _read_inside(node: Node) -> set[str]:
             found.update(inner.inputs)
             found |= _read_inside(inner)
     return found
-
-
-

@@ -20,7 +20,12 @@ _RUNNING = (3, 4)  # the inputs of a BatchNormalization that are running statist
 _SUMS = ("Add", "Sub")
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedMatMul")
 _ELEMENTWISE = (
-    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Where", "Equal", "Less", "Greater", "Mod",
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Where", "Mod", "QuantizeLinear",
+    "DequantizeLinear", "Clip", "Pad", "CastLike",
+)  # fmt: skip
+_WITHOUT_GRADIENT = (
+    "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "ArgMax", "ArgMin", "Shape", "Size", "NonZero",
+    "IsNaN", "IsInf", "Sign", "Floor", "Ceil", "Round", "NonMaxSuppression", "Unique", "EyeLike", "Not", "And", "Or",
 )  # fmt: skip
 _FORBIDDING = 1e30  # what is added to scores that must not count is this large, and no weight
 _PASSES_ON = ("Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand")
@@ -63,15 +68,15 @@ def weights_of(view: GraphView, forms: Registry) -> Iterator[Weight]:
                     yield Weight(key, tensor)
         elif tensor.data_type in RANGES:
             found = _quantised(view, key, tensor)
-            if found is not None:
+            if found is not None and int(np.prod(tensor.dims)) > 1:
                 yield found
 
 
 def _is_weight(values: np.ndarray) -> bool:
     if values.size > 1 << 20:  # tables of what is forbidden are no larger
         return True
-    with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(values.astype(np.float64)).all() and np.abs(values.astype(np.float64)).max() < _FORBIDDING)
+    largest = np.abs(values.astype(np.float64)).max()
+    return bool(largest < _FORBIDDING)  # neither infinity nor NaN is
 
 
 def _readers(view: GraphView, key: str) -> Iterator[tuple[Node, int]]:
@@ -85,7 +90,7 @@ def _readers(view: GraphView, key: str) -> Iterator[tuple[Node, int]]:
 
 def _computes(view: GraphView, forms: Registry, node: Node, place: int, tensor: TensorProto) -> bool:
     form = forms.find(node.domain, node.op, node.opset)
-    if form is None or place in form.settings:
+    if form is None or place in form.settings or node.op in _WITHOUT_GRADIENT:
         return False
     if node.op == "BatchNormalization" and place in _RUNNING:
         return False
@@ -115,7 +120,7 @@ def _quantised(view: GraphView, key: str, tensor: TensorProto) -> Weight | None:
 
 
 def running_of(view: GraphView) -> dict[str, bool]:
-    """Running statistics by key, and whether one BatchNormalization alone reads them, so that training may move them."""
+    """Running statistics by key, and whether only one BatchNormalization reads them: then training may move them."""
     readers: dict[str, set[int]] = {}
     for node in view.nodes:
         if node.op == "BatchNormalization" and not node.domain:
@@ -132,6 +137,8 @@ def frozen_by(globs: Sequence[str], keys: Sequence[str], option: str) -> set[str
     for glob in globs:
         hits = {key for key in keys if fnmatchcase(key, glob)}
         if not hits:
-            raise SettingError(f"{option} {glob}: no weight is called so", remedy="weights go by their initializers' names")
+            raise SettingError(
+                f"{option} {glob}: no weight is called so", remedy="weights go by their initializers' names"
+            )
         found |= hits
     return found

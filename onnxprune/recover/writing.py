@@ -42,9 +42,7 @@ def write_back(module: OnnxModule, model: Source, *, values: Mapping[str, Tensor
     return edited
 
 
-def _new(
-    module: OnnxModule, view: GraphView, key: str, values: Mapping[str, Tensor] | None
-) -> np.ndarray | None:
+def _new(module: OnnxModule, view: GraphView, key: str, values: Mapping[str, Tensor] | None) -> np.ndarray | None:
     """What is to be stored under a key; None where that is what is stored."""
     tensor, original = view.constants.get(key), module.originals[key]
     if tensor is None or tuple(tensor.dims) != tuple(original.shape):

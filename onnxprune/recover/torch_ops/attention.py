@@ -32,7 +32,8 @@ def attention(
     bias = _bias(step, q, k, mask, offset, real_keys)
     cap, scale = step.attr("softcap", 0.0), step.attr("scale") or 1 / math.sqrt(q.shape[-1])
     scores = None
-    if cap or step.wants(3) or step.attr("softmax_precision") or (bias is not None and mask is not None) or real_keys is not None:
+    may_forbid_rows = mask is not None or real_keys is not None
+    if cap or step.wants(3) or step.attr("softmax_precision") or may_forbid_rows:
         y, scores = _spelled(step, q, k, v, bias, scale, cap)
     else:
         y = attend(q, k, v, bias, scale)
@@ -40,9 +41,7 @@ def attention(
     return y if step.single else (y, k, v, scores)[: len(step.outputs)]
 
 
-def _bias(
-    step: Step, q: Tensor, k: Tensor, mask: Tensor | None, past: int, real_keys: Tensor | None
-) -> Tensor | None:
+def _bias(step: Step, q: Tensor, k: Tensor, mask: Tensor | None, past: int, real_keys: Tensor | None) -> Tensor | None:
     """What is added to the scores [B or 1, H or 1, queries, keys]; None for nothing."""
     queries, keys = q.shape[2], k.shape[2]
     bias = None

@@ -28,7 +28,7 @@ def non_max_suppression(
         shared = _overlaps(corners[image])
         for kind in range(scores.shape[1]):
             score = scores[image, kind].detach()
-            order = torch.sort(score, descending=True, stable=True).indices.tolist()
+            order = torch.sort(score, dim=0, descending=True, stable=True).indices.tolist()
             kept: list[int] = []
             for box in order:
                 if len(kept) >= limit:

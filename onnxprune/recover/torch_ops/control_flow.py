@@ -79,7 +79,5 @@ def _batched_scan(step: Step, bodies: Bodies, lengths: Tensor | None, *inputs: A
 @op("SequenceMap", bodies=True)
 def sequence_map(step: Step, bodies: Bodies, *inputs: Any) -> Any:
     count = len(inputs[0])
-    rows = [
-        bodies["body"](*(x[k] if isinstance(x, list) else x for x in inputs)) for k in range(count)
-    ]
+    rows = [bodies["body"](*(x[k] if isinstance(x, list) else x for x in inputs)) for k in range(count)]
     return _results(step, [[row[k] for row in rows] for k in range(len(step.outputs))])

@@ -46,8 +46,9 @@ def conv_transpose(step: Step, x: Tensor, w: Tensor, b: Tensor | None = None) ->
     if any(extra):  # torch wants them smaller than the stride or the dilation
         y = padded(y, [(0, more) for more in extra])
         if b is not None:
-            mask = padded(b.new_zeros(1, 1, *(f - m for f, m in zip(full, extra, strict=True))), [(0, m) for m in extra], 1)
-            y = y + mask * b.reshape(1, -1, *(1,) * rank)
+            inside = [have - more for have, more in zip(full, extra, strict=True)]
+            added = padded(b.new_zeros(1, 1, *inside), [(0, more) for more in extra], 1)
+            y = y + added * b.reshape(1, -1, *(1,) * rank)
     for axis, (before, after) in enumerate(pads):
         if before < 0 or after < 0:
             y = padded(y, [(0, 0)] * axis + [(max(-before, 0), max(-after, 0))] + [(0, 0)] * (rank - axis - 1))
@@ -68,7 +69,8 @@ def _transposed_pads(step: Step, sizes: list[int], strides: list[int], full: lis
         return list(zip(pads[:rank], pads[rank:], strict=True))
     found = []
     for have, want in zip(full, wanted[-rank:], strict=True):
-        total = have - want
+        total = max(have - want, 0)
         half = total // 2
-        found.append((total - half, half) if auto == "SAME_LOWER" else (half, total - half))
+        before, after = (total - half, half) if auto == "SAME_LOWER" else (half, total - half)
+        found.append((before, after if have >= want else have - want))
     return found

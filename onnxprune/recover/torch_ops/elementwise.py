@@ -6,14 +6,15 @@ import math
 from typing import Any
 
 import torch
+from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional as F
 
-from onnxprune.recover.dtypes import is_unsigned
+from onnxprune.recover.dtypes import FLOAT8, TORCH, is_unsigned
 from onnxprune.recover.registry import op
 from onnxprune.recover.step import Step
 
-_UNARY = {
+_UNARY: dict[str, Any] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin, "Asinh": torch.asinh,
     "Atan": torch.atan, "Atanh": torch.atanh, "Ceil": torch.ceil, "Cos": torch.cos, "Cosh": torch.cosh,
     "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "HardSwish": F.hardswish, "IsNaN": torch.isnan,
@@ -26,7 +27,8 @@ _COMPARE = {
     "Equal": torch.eq, "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le,
 }  # fmt: skip
 _LOGIC = {"And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor}
-_ARITHMETIC = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul}
+_ARITHMETIC: dict[str, Any] = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul}
+_PAIRWISE: dict[str, Any] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add, "Mean": torch.add}
 
 
 @op(*_UNARY)
@@ -99,11 +101,11 @@ def variadic(step: Step, *xs: Tensor) -> Tensor:
     wide = signed(*xs)
     y = wide[0]
     for x in wide[1:]:
-        y = {"Max": torch.maximum, "Min": torch.minimum}.get(step.op, torch.add)(y, x)
+        y = _PAIRWISE[step.op](y, x)
     return (y / len(xs) if step.op == "Mean" else y).to(xs[0].dtype)
 
 
-@op("Where", settings=())
+@op("Where")
 def where(step: Step, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition, a, b)
 
@@ -134,24 +136,31 @@ def cast(step: Step, x: Tensor) -> Tensor:
 
 @op("CastLike")
 def cast_like(step: Step, x: Tensor, like: Tensor) -> Tensor:
-    return x.to(like.dtype)
+    kind = step.kind(1) or next(kind for kind, dtype in TORCH.items() if dtype == like.dtype)
+    return converted(step, x, kind)
 
 
 def converted(step: Step, x: Tensor, kind: int) -> Tensor:
-    """x in an ONNX element type; a float becomes true where it is not zero, and a number of 4 bits wraps around."""
+    """x in an ONNX element type: a float becomes true where it is not zero, what is cut to 4 bits wraps around."""
     dtype = step.dtype(kind)
-    if kind in (21, 22):  # UINT4, INT4: their low four bits
+    if kind in (TensorProto.UINT4, TensorProto.INT4):
         low = x.to(torch.int64) & 15
-        return (low if kind == 21 else ((low ^ 8) - 8)).to(dtype)
-    if "float8" in str(dtype) and x.is_floating_point() and step.attr("saturate", 1):
-        limit = torch.finfo(dtype).max
-        x = torch.where(torch.isfinite(x.float()), x.float().clamp(-limit, limit), x.float())
-        if step.attr("saturate", 1) and not (x.abs() == math.inf).any():
-            return x.to(dtype)
-        return torch.where(torch.isinf(x), torch.sign(x) * limit, x).to(dtype)
+        return (low if kind == TensorProto.UINT4 else ((low ^ 8) - 8)).to(dtype)
+    if kind in FLOAT8:
+        return _to_float8(x.float(), dtype, bool(step.attr("saturate", 1)))
     if not dtype.is_floating_point and not dtype.is_complex and x.is_floating_point() and dtype != torch.bool:
         return x.to(torch.int64).to(dtype)
     return x.to(dtype)
+
+
+def _to_float8(x: Tensor, dtype: torch.dtype, saturate: bool) -> Tensor:
+    """What is too large becomes the largest value, or without `saturate` infinity where the type has it, else NaN."""
+    limit = torch.finfo(dtype).max
+    y = x.clamp(-limit, limit).to(dtype).float()
+    if not saturate:
+        beyond = torch.sign(x) * math.inf if dtype == torch.float8_e5m2 else torch.full_like(x, math.nan)
+        y = torch.where(x.abs() > limit, beyond, y)
+    return torch.where(torch.isnan(x), x, y).to(dtype)
 
 
 @op("BitCast")

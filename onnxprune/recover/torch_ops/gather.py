@@ -42,9 +42,7 @@ def gather_nd(step: Step, x: Tensor, index: Tensor) -> Tensor:
     """The last axis of `index` holds places along x's axes after the `batch_dims` first."""
     batch, depth = step.attr("batch_dims", 0), index.shape[-1]
     places = [wrapped(index[..., k], x.shape[batch + k]) for k in range(depth)]
-    lead = [
-        torch.arange(x.shape[k], device=x.device).reshape(-1, *(1,) * (index.ndim - 2 - k)) for k in range(batch)
-    ]
+    lead = [torch.arange(x.shape[k], device=x.device).reshape(-1, *(1,) * (index.ndim - 2 - k)) for k in range(batch)]
     return x[tuple(lead + places)]
 
 

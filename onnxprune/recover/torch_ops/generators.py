@@ -61,7 +61,11 @@ def eye_like(step: Step, x: Tensor) -> Tensor:
     return (j.unsqueeze(0) - i.unsqueeze(1) == offset).to(dtype)
 
 
-_WINDOWS = {"HannWindow": (0.5, 0.5, 0.0), "HammingWindow": (25 / 46, 21 / 46, 0.0), "BlackmanWindow": (0.42, 0.5, 0.08)}
+_WINDOWS = {  # a - b cos + c cos of twice the angle
+    "HannWindow": (0.5, 0.5, 0.0),
+    "HammingWindow": (25 / 46, 21 / 46, 0.0),
+    "BlackmanWindow": (0.42, 0.5, 0.08),
+}
 
 
 @op(*_WINDOWS, settings=(0,))

@@ -25,12 +25,16 @@ def _stored(y: Tensor) -> Tensor:
 
 
 @op("MatMulInteger", settings=(2, 3))
-def matmul_integer(step: Step, a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
+def matmul_integer(
+    step: Step, a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None
+) -> Tensor:
     return _stored(_centred(a, a_zero, -2) @ _centred(b, b_zero, -1))
 
 
 @op("ConvInteger", settings=(2, 3))
-def conv_integer(step: Step, x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
+def conv_integer(
+    step: Step, x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None
+) -> Tensor:
     return _stored(conv(step, _centred(x, x_zero, 1), _centred(w, w_zero, 0)))
 
 
@@ -61,5 +65,3 @@ def qlinear_conv(
         y = y + b.double().reshape(1, -1, *(1,) * (y.ndim - 2))
     real = y * x_scale.double() * spread(w_scale.double(), y, 1, 0)
     return requantised(real, y_scale.double(), y_zero, 1)
-
-

@@ -66,4 +66,4 @@ def bias_dropout(
 
 @op("GatedAdd", domain=MICROSOFT)
 def gated_add(step: Step, x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-    return x + torch.sigmoid(gate) * y
+    return x + gate * y

@@ -27,7 +27,7 @@ def _bias(step: Step, q: Tensor, k: Tensor, mask: Tensor | None, scores: Tensor 
     if mask is not None:
         if mask.ndim == 1:  # how many keys are real, of each sample
             mask = torch.arange(k.shape[2], device=q.device) < mask[: q.shape[0]].reshape(-1, 1)
-        keep = mask.reshape(mask.shape[0], 1, 1, -1) if mask.ndim == 2 else mask.unsqueeze(1) if mask.ndim == 3 else mask
+        keep = mask[:, None, None, :] if mask.ndim == 2 else mask.unsqueeze(1) if mask.ndim == 3 else mask
         more = torch.where(keep.bool(), 0.0, low).to(q.dtype)
         bias = more if bias is None else bias + more
     if step.attr("unidirectional", 0):
@@ -81,6 +81,7 @@ def multi_head_attention(
     shown = None
     if step.wants(3):
         shown = q @ k.transpose(-1, -2) * (_scale(step) or 1 / math.sqrt(q.shape[-1]))
+        shown = shown if added is None else shown + added
     return (y, k, v, shown)[: len(step.outputs)]
 
 

@@ -36,9 +36,7 @@ def skip_layer_norm(
 
 
 @op("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
-def skip_simplified_layer_norm(
-    step: Step, x: Tensor, skip: Tensor, gamma: Tensor, bias: Tensor | None = None
-) -> Any:
+def skip_simplified_layer_norm(step: Step, x: Tensor, skip: Tensor, gamma: Tensor, bias: Tensor | None = None) -> Any:
     total = x + skip if bias is None else x + skip + bias
     y = _rms(total, gamma, step.attr("epsilon", 1e-5))
     return y if step.single else _with_sum(step, y, total)

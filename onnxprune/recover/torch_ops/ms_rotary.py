@@ -19,7 +19,5 @@ def rotary(step: Step, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -
     split = to_heads(x, heads)
     if positions.numel() == 1:
         positions = positions.reshape(1, 1) + torch.arange(split.shape[2], device=x.device)
-    turned = rotate(
-        split, cos[positions].unsqueeze(1), sin[positions].unsqueeze(1), bool(step.attr("interleaved", 0))
-    )
+    turned = rotate(split, cos[positions].unsqueeze(1), sin[positions].unsqueeze(1), bool(step.attr("interleaved", 0)))
     return from_heads(turned) if flat else turned

@@ -136,9 +136,7 @@ def max_unpool(step: Step, x: Tensor, indices: Tensor, shape: Tensor | None = No
     kernel = step.attrs["kernel_shape"]
     rank = len(kernel)
     strides, pads = strides_of(step, rank), step.attr("pads") or [0] * (2 * rank)
-    sizes = [
-        (x.shape[2 + k] - 1) * strides[k] - pads[k] - pads[k + rank] + kernel[k] for k in range(rank)
-    ]
+    sizes = [(x.shape[2 + k] - 1) * strides[k] - pads[k] - pads[k + rank] + kernel[k] for k in range(rank)]
     y = x.new_zeros(x.shape[0] * x.shape[1] * math.prod(sizes)).scatter(0, indices.reshape(-1), x.reshape(-1))
     y = y.reshape(*x.shape[:2], *sizes)
     if shape is None:
@@ -146,7 +144,7 @@ def max_unpool(step: Step, x: Tensor, indices: Tensor, shape: Tensor | None = No
     return padded(y, [(0, want - have) for want, have in zip(ints(shape)[2:], sizes, strict=True)])
 
 
-@op("MaxRoiPool", settings=())
+@op("MaxRoiPool")
 def max_roi_pool(step: Step, x: Tensor, rois: Tensor) -> Tensor:
     """X [N, C, H, W], rois [R, 5] of (image, x1, y1, x2, y2) -> [R, C, h, w]."""
     height, width = step.attrs["pooled_shape"]
@@ -162,9 +160,7 @@ def max_roi_pool(step: Step, x: Tensor, rois: Tensor) -> Tensor:
             for j in range(width):
                 left, right = _bin(x1, wide, width, j, image.shape[2])
                 empty = bottom <= top or right <= left
-                rows.append(
-                    image.new_zeros(image.shape[0]) if empty else image[:, top:bottom, left:right].amax((1, 2))
-                )
+                rows.append(image.new_zeros(image.shape[0]) if empty else image[:, top:bottom, left:right].amax((1, 2)))
         found.append(torch.stack(rows, -1).reshape(-1, height, width))
     return torch.stack(found) if found else x.new_zeros(0, x.shape[1], height, width)
 

@@ -13,12 +13,11 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from onnxprune.recover.dtypes import RANGES, TORCH
+from onnxprune.recover.dtypes import FLOAT8, RANGES, TORCH, UNTOLD
 from onnxprune.recover.registry import op
 from onnxprune.recover.step import Step
 
-_KINDS = {dtype: kind for kind, dtype in TORCH.items() if kind in RANGES and kind not in (21, 22)}
-_FLOAT8 = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ}
+_KINDS = {dtype: kind for kind, dtype in TORCH.items() if kind in RANGES and kind not in UNTOLD}
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ def quantize(step: Step, x: Tensor, scale: Tensor, zero: Tensor | None = None) -
     precise = step.attr("precision", 0)
     if precise:
         x, scale = x.to(step.dtype(precise)), scale.to(step.dtype(precise))
-    if kind in _FLOAT8:
+    if kind in FLOAT8:
         dtype = step.dtype(kind)
         limit = torch.finfo(dtype).max
         y = x / scale
@@ -67,7 +66,7 @@ def _kind(step: Step, zero: Tensor | None) -> int:
     if zero is None:
         return int(TensorProto.UINT8)
     if "float8" in str(zero.dtype):
-        return next(kind for kind in _FLOAT8 if TORCH[kind] == zero.dtype)
+        return next(kind for kind in FLOAT8 if TORCH[kind] == zero.dtype)
     return int(_KINDS[zero.dtype])
 
 

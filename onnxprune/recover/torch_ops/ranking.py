@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from onnxprune.recover.dtypes import is_unsigned
 from onnxprune.recover.registry import op
 from onnxprune.recover.step import Step, ints
 
@@ -24,8 +25,10 @@ def top_k(step: Step, x: Tensor, k: Tensor | None = None) -> tuple[Tensor, Tenso
     """Of equal elements those of lower index first, which torch's own topk does not promise."""
     count = step.attrs["k"] if k is None else ints(k)[0]
     axis, largest = step.attr("axis", -1), bool(step.attr("largest", 1))
-    values, indices = torch.sort(x, axis, descending=largest, stable=True)
-    return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
+    values, indices = torch.sort(
+        x.to(torch.int64) if is_unsigned(x.dtype) else x, dim=axis, descending=largest, stable=True
+    )
+    return values.narrow(axis, 0, count).to(x.dtype), indices.narrow(axis, 0, count)
 
 
 @op("NonZero")

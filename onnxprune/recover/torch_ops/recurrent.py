@@ -36,9 +36,13 @@ def _activation(name: str, alpha: float, beta: float) -> Activation:
     return _PLAIN.get(name) or made[name]
 
 
+def _kind(step: Step) -> str:
+    return step.op.removeprefix("DynamicQuantize")
+
+
 def _activations(step: Step, directions: int) -> list[list[Activation]]:
     """Those of each direction; coefficients are given in order, to the functions that take one."""
-    names = [name.lower() for name in step.attr("activations") or _DEFAULTS[step.op] * directions]
+    names = [name.lower() for name in step.attr("activations") or _DEFAULTS[_kind(step)] * directions]
     alphas, betas = list(step.attr("activation_alpha") or []), list(step.attr("activation_beta") or [])
     found = []
     for name in names:
@@ -48,7 +52,7 @@ def _activations(step: Step, directions: int) -> list[list[Activation]]:
         if name in ("affine", "scaledtanh", "hardsigmoid") and betas:
             beta = betas.pop(0)
         found.append(_activation(name, alpha, beta))
-    each = len(_DEFAULTS[step.op])
+    each = len(_DEFAULTS[_kind(step)])
     return [found[k * each : (k + 1) * each] for k in range(directions)]
 
 

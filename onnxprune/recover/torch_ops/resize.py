@@ -64,9 +64,7 @@ def resize(
     return x
 
 
-def _places(
-    x: Tensor, axis: int, count: int, factor: float, mode: str, span: tuple[float, float] | None
-) -> Tensor:
+def _places(x: Tensor, axis: int, count: int, factor: float, mode: str, span: tuple[float, float] | None) -> Tensor:
     """Where each output place lies on the input's axis, in float64 as runtimes round least."""
     size = x.shape[axis]
     out = torch.arange(count, dtype=torch.float64)

@@ -27,7 +27,7 @@ def affine_grid(step: Step, theta: Tensor, size: Tensor) -> Tensor:
     return F.affine_grid(theta, ints(size), bool(step.attr("align_corners", 0)))
 
 
-@op("RoiAlign", settings=())
+@op("RoiAlign")
 def roi_align(step: Step, x: Tensor, rois: Tensor, images: Tensor) -> Tensor:
     """X [N, C, H, W], rois [R, 4] as (x1, y1, x2, y2) -> [R, C, h, w]: means or maxima of sampled places."""
     high, wide = step.attr("output_height", 1), step.attr("output_width", 1)
