@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxprune.errors import ModelError, SettingError
-from onnxprune.graph.io import save
+from onnxprune.graph.io import load, save
 from onnxprune.recover import to_torch, write_back
 from onnxprune.runtime.ort import make_session
 from tests.support.models import make_model
@@ -92,7 +92,8 @@ def test_without_training_the_bytes_are_the_same(tmp_path: Any) -> None:
     assert write_back(module, model).proto.SerializeToString() == model.SerializeToString()
     path, again = tmp_path / "external.onnx", tmp_path / "again" / "external.onnx"
     again.parent.mkdir()
-    onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="external.onnx.data")
+    onnx.save(model, tmp_path / "theirs.onnx", save_as_external_data=True, size_threshold=0, location="theirs.data")
+    save(load(tmp_path / "theirs.onnx"), path)
     save(write_back(to_torch(path), path), again)
     for name in ("external.onnx", "external.onnx.data"):
         assert (again.parent / name).read_bytes() == (tmp_path / name).read_bytes()
