@@ -72,3 +72,9 @@ class VerificationError(OnnxPruneError):
     """The result differs from what was predicted."""
 
     exit_code: ClassVar[int] = 8
+
+
+class FloorError(OnnxPruneError):
+    """The metric is worse than the limits that were set for it allow."""
+
+    exit_code: ClassVar[int] = 9

@@ -5,7 +5,8 @@
         session.run(None, batch.feeds)
 
 What is given may be a `.npz` (arrays by input name, `labels` optional), a folder or zip of `.npz` or of images with a
-preprocessing description, or `script.py:function` yielding feed dictionaries, as Polygraphy's data loader scripts do.
+preprocessing description, or `script.py:function` yielding feed dictionaries, as Polygraphy's data loader scripts do
+(`labels` optional too).
 Which samples are used, and in which order, follows from `samples` and `seed` alone: files are often sorted by class.
 """
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,23 +25,24 @@ import numpy as np
 
 from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
+from onnxprune.runtime.functions import split
 from onnxprune.runtime.inputs import InputSpec, batch_size, checked, input_specs
 
 log = logging.getLogger(__name__)
-
-_SCRIPT = re.compile(r"(?P<path>.+\.py)(?::(?P<function>[A-Za-z_]\w*))?")
 
 
 @dataclass(frozen=True)
 class Batch:
     """Feeds of `size` samples, the first of which is number `first` of its data.
 
-    Padding that fills a fixed batch (see Data.batches) comes after those `size`.
+    Padding that fills a fixed batch (see Data.batches) comes after those `size`. `labels` are of those `size` samples,
+    None where none are known.
     """
 
     feeds: dict[str, np.ndarray]
     first: int
     size: int
+    labels: np.ndarray | None = None
 
 
 class Store(Protocol):
@@ -132,7 +133,8 @@ class Stored(Data):
             read = [self._read(index) for index in chosen]
             if self._fixed:
                 read += [read[-1]] * (step - len(read))
-            yield Batch(self._stacked(read), first, len(chosen))
+            labels = None if self.labels is None else self.labels[first : first + len(chosen)]
+            yield Batch(self._stacked(read), first, len(chosen), labels)
 
     def part(self, start: int, stop: int | None = None) -> Stored:
         """The samples from number `start` up to `stop`."""
@@ -217,12 +219,12 @@ def open_data(
     specs = input_specs(view)
     if samples is not None and samples < 1:
         raise SettingError(f"--samples is {samples}", remedy="it is a whole number of at least 1")
-    script = _SCRIPT.fullmatch(str(given))
+    script = split(str(given))
     if script is not None:
         from onnxprune.runtime.script import ScriptData
 
         _refuse_preprocess(preprocess, str(given))
-        return ScriptData(Path(script["path"]), script["function"], specs, samples)
+        return ScriptData(*script, specs, samples)
     path = Path(given)
     if not path.exists():
         raise SettingError(

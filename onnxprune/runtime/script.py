@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from onnxprune.errors import SettingError
+from onnxprune.runtime.arrays import LABELS
 from onnxprune.runtime.data import Batch, Data
+from onnxprune.runtime.functions import load_function
 from onnxprune.runtime.inputs import InputSpec, batch_size, checked
 
 DEFAULT = "load_data"  # what Polygraphy calls it
@@ -21,7 +21,8 @@ DEFAULT = "load_data"  # what Polygraphy calls it
 class ScriptData(Data):
     """What a script's function yields, each dictionary a batch of the size that it has.
 
-    Where the inputs do not begin with one common size, a dictionary counts as one sample.
+    Where the inputs do not begin with one common size, a dictionary counts as one sample. An entry `labels` holds the
+    samples' labels, for metrics.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class ScriptData(Data):
         start: int = 0,
     ) -> None:
         self.origin = f"{path}:{function or DEFAULT}"
-        self._function = _load(path, function or DEFAULT)
+        self._function: Callable[[], Iterable[Mapping[str, Any]]] = load_function(path, function or DEFAULT, "--data")
         self._given = path, function
         self._specs, self._start, self._stop = specs, start, stop
         self._sha256: str | None = None
@@ -47,14 +48,20 @@ class ScriptData(Data):
         """What the function yields, in its own batches; those that reach over the limit are cut, where they can be."""
         seen, content = 0, hashlib.sha256()
         for feeds in self._yielded():
-            array_feeds = checked(self._specs, feeds, self.origin)
+            given, labels = self._without_labels(feeds)
+            array_feeds = checked(self._specs, given, self.origin)
             count = self._count(array_feeds)
+            if labels is not None and len(labels) != count:
+                raise SettingError(
+                    f"{self.origin}: it yields {len(labels)} labels with {count} samples", remedy="yield one a sample"
+                )
             low, high = max(self._start - seen, 0), count if self._stop is None else min(count, self._stop - seen)
             whole = (low, high) == (0, count)
             if high > low and (whole or self._can_be_cut()):
                 cut = {n: a if whole or not a.ndim else a[low:high] for n, a in array_feeds.items()}
                 _hash(cut, content)
-                yield Batch(cut, max(seen - self._start, 0), high - low)
+                mine = None if labels is None else labels[low:high]
+                yield Batch(cut, max(seen - self._start, 0), high - low, mine)
             seen += count
             if self._stop is not None and seen >= self._stop:
                 break
@@ -93,6 +100,13 @@ class ScriptData(Data):
                 f"{self.origin}: it raised {type(error).__name__}: {error}", remedy="correct the script"
             ) from error
 
+    def _without_labels(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
+        """The feeds proper, and `labels` [N, ...] where the script gives them and no input has that name."""
+        if LABELS not in feeds or LABELS in self._specs:
+            return dict(feeds), None
+        labels = np.asarray(feeds[LABELS])
+        return {n: a for n, a in feeds.items() if n != LABELS}, labels if labels.ndim else labels[None]
+
     def _count(self, feeds: Mapping[str, np.ndarray]) -> int:
         firsts = {len(feeds[name]) for name, spec in self._specs.items() if spec.dims}
         return firsts.pop() if len(firsts) == 1 else 1
@@ -108,27 +122,3 @@ def _hash(feeds: Mapping[str, np.ndarray], content: Any) -> None:
     for name, array in feeds.items():
         content.update(f"{name}:{array.dtype}:{array.shape}".encode())
         content.update(repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes())
-
-
-def _load(path: Path, name: str) -> Callable[[], Iterable[Mapping[str, Any]]]:
-    """The script's function. Its folder is on the path while it loads, so that it can import its neighbours."""
-    if not path.is_file():
-        raise SettingError(f"--data {path}: there is no such script", remedy="check the path")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise SettingError(f"--data {path}: it is no Python script", remedy="give a file that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SettingError(
-            f"--data {path}: it raised {type(error).__name__}: {error}", remedy="correct the script"
-        ) from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise SettingError(f"--data {path}: it has no function {name!r}", remedy="give script.py:function")
-    function: Callable[[], Iterable[Mapping[str, Any]]] = found
-    return function
