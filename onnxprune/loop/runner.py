@@ -1,0 +1,195 @@
+"""Run a recipe's steps in a folder, and go on where a run that was killed was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxprune import __version__
+from onnxprune.errors import BudgetError, FloorError
+from onnxprune.graph.io import load, save
+from onnxprune.loop.folder import RESULT, STEP, RunFolder, file_sha256
+from onnxprune.loop.provenance import environment
+from onnxprune.loop.recipe import SCHEMA, Recipe, Step
+
+MODEL = "model.onnx"
+_LOG = "log.txt"
+_KEPT_BY_ROLLBACK = (FloorError.exit_code, BudgetError.exit_code)
+_LARGE = 1 << 30  # bytes; of larger data files size and time stand for the content
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gave: its exit code, and its JSON object."""
+
+    code: int
+    found: dict[str, Any]
+
+
+class Execute(Protocol):
+    """Runs one command line, whose log goes to a file. Raises OnnxPruneError unless it ends with 0, 4 or 9."""
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that was taken: its folder's name, what it was and gave, and whether it had been taken before."""
+
+    name: str
+    step: dict[str, Any]
+    resumed: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether it broke a limit or could not meet its budget."""
+        return bool(self.step["code"])
+
+
+@dataclass
+class Outcome:
+    """The steps in order; `model` is the file that the last one made (the dense one where none did)."""
+
+    model: Path
+    steps: list[Done] = field(default_factory=list)
+    failed: Done | None = None
+    rolled_back: list[str] = field(default_factory=list)
+    """Steps that a schedule took back, since their round broke a limit."""
+
+
+Say = Callable[[Done], None]
+
+
+class Runner:
+    """Takes the steps of one recipe in one folder (locked by the caller)."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, execute: Execute, say: Say = lambda done: None) -> None:
+        self._folder, self._recipe, self._execute, self._say = folder, recipe, execute, say
+        self._dense = (Path(recipe.folder) / recipe.model).resolve()
+        self._environment = environment()
+
+    def run(self, *, anew: bool = False) -> Outcome:
+        """Take all steps that were not taken before, up to the first that breaks a limit.
+
+        Raises SettingError for a folder of another run, and what a step raises.
+        """
+        dense_sha256 = load(self._dense).sha256
+        self._folder.claim(
+            {
+                "schema": SCHEMA, "onnxprune": __version__, "model": str(self._dense), "model_sha256": dense_sha256,
+                "recipe_sha256": self._recipe.sha256, "recipe": self._recipe.content,
+            },
+            anew=anew,
+        )  # fmt: skip
+        outcome = Outcome(self._dense)
+        self._take(self._recipe.steps, "", outcome)
+        self._finish(outcome, dense_sha256)
+        return outcome
+
+    def _take(self, steps: Sequence[Step], prefix: str, outcome: Outcome) -> None:
+        for number, step in enumerate(steps, 1):
+            name = f"{prefix}{number:02d}-{step.kind}"
+            if step.role == "repeats":
+                self._repeat(step, name, outcome)
+                continue
+            done = self._one(step, name, outcome.model)
+            outcome.steps.append(done)
+            if done.failed:
+                outcome.failed = done
+                return
+            if step.role == "makes":
+                outcome.model = self._folder.path / name / MODEL
+
+    def _repeat(self, step: Step, name: str, outcome: Outcome) -> None:
+        """Rounds of the inner steps, until one breaks a limit: that one is taken back."""
+        for number in range(1, step.times + 1):
+            before, count = outcome.model, len(outcome.steps)
+            self._take(step.steps, f"{name}.{number}.", outcome)
+            if outcome.failed is not None:
+                outcome.rolled_back += [done.name for done in outcome.steps[count:]]
+                outcome.model, outcome.failed = before, None
+                return
+
+    def _one(self, step: Step, name: str, model: Path) -> Done:
+        arguments = list(step.arguments)
+        inputs = {"model": file_sha256(model), **_files(arguments)}
+        key = hashlib.sha256(json.dumps([step.kind, arguments, inputs, __version__]).encode()).hexdigest()
+        known = self._folder.read(f"{name}/{STEP}")
+        if known is not None and known["key"] == key and self._whole(name, known):
+            done = Done(name, known, resumed=True)
+            self._say(done)
+            return done
+        with self._folder.attempt(name) as working:
+            command = self._command(step, model, working)
+            started = time.perf_counter()
+            answer = self._execute([*command, "--json"], working / _LOG)
+            final = self._folder.path / name
+            shown, found = _moved([command, answer.found], working, final)
+            outputs = {p.name: file_sha256(p) for p in sorted(working.iterdir()) if p.name != _LOG}
+            record = {
+                "schema": SCHEMA, "key": key, "kind": step.kind, "command": ["onnxprune", *shown],
+                "where": step.where, "code": answer.code, "seconds": round(time.perf_counter() - started, 3),
+                "inputs": inputs, "outputs": outputs, "found": found, **self._environment,
+            }  # fmt: skip
+            (working / STEP).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        done = Done(name, record, resumed=False)
+        self._say(done)
+        return done
+
+    def _whole(self, name: str, known: dict[str, Any]) -> bool:
+        folder = self._folder.path / name
+        return all(
+            (folder / file).is_file() and file_sha256(folder / file) == sha256
+            for file, sha256 in known["outputs"].items()
+        )
+
+    def _command(self, step: Step, model: Path, working: Path) -> list[str]:
+        given = list(step.arguments)
+        if step.role == "makes":
+            return [step.kind, str(model), *given, "-o", str(working / MODEL)]
+        if step.role == "judges":
+            return [step.kind, str(self._dense), str(model), *given]
+        return [step.kind, str(model), *given, "-o", str(working / "found.json")]
+
+    def _finish(self, outcome: Outcome, dense_sha256: str) -> None:
+        """The last model under its own name, with a file that says where it comes from."""
+        result = {
+            "schema": SCHEMA, **self._environment, "dense": str(self._dense), "dense_sha256": dense_sha256,
+            "recipe_sha256": self._recipe.sha256, "recipe": self._recipe.content,
+            "steps": [{"name": done.name, **done.step} for done in outcome.steps],
+            "rolled_back": outcome.rolled_back, "failed": None if outcome.failed is None else outcome.failed.name,
+            "model_from": outcome.model.parent.name if outcome.model != self._dense else None,
+        }  # fmt: skip
+        targets = [self._folder.path / MODEL] if outcome.model != self._dense else []
+        if targets and self._recipe.output is not None and outcome.failed is None:
+            targets.append((Path(self._recipe.folder) / self._recipe.output).resolve())
+        for target in targets:
+            model = load(outcome.model)
+            sidecar = {**result, "model_sha256": model.sha256}
+            content = json.dumps(sidecar, indent=1).encode() + b"\n"
+            save(model, target, beside={f"{target.stem}.provenance.json": content})
+        self._folder.write(RESULT, result)
+
+
+def _moved(data: Any, before: Path, after: Path) -> Any:
+    """Plain data in which paths below one folder are below another."""
+    old, new = (json.dumps(str(path))[1:-1] for path in (before, after))
+    return json.loads(json.dumps(data).replace(old, new))
+
+
+def _files(arguments: Sequence[str]) -> dict[str, str]:
+    """What stands for the content of the files that options name."""
+    found = {}
+    for argument in arguments:
+        _, sign, value = argument.partition("=")
+        path = Path(value.partition(".py:")[0] + ".py" if ".py:" in value else value)
+        if not sign or not value or not path.is_file():
+            continue
+        stat = path.stat()
+        found[argument] = f"{stat.st_size} {stat.st_mtime_ns}" if stat.st_size > _LARGE else file_sha256(path)
+    return found
