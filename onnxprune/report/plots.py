@@ -1,0 +1,118 @@
+"""The report's plots, by Plotly: interactive, in colours that colour-blind people tell apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from onnxprune.errors import RuntimeMissingError
+from onnxprune.report.facts import Facts
+
+BEFORE, AFTER, OTHER = "#999999", "#0072B2", "#D55E00"  # Okabe and Ito's palette
+_CURVES = 12  # groups whose sensitivity is drawn at first; a click in the legend shows others
+_BAR = 18  # pixels a group
+
+
+def plots(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Title -> a figure as Plotly's JSON (data, layout), for all that there is something to draw of.
+
+    Raises RuntimeMissingError where Plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise RuntimeMissingError(
+            "reports need Plotly, which is not installed", remedy="`pip install onnxprune[report]`"
+        ) from error
+    found: dict[str, Any] = {}
+    if facts.search is not None:
+        found["Candidates"] = _candidates(go, facts.search)
+    if facts.widths:
+        found["Widths before and after"] = _widths(go, facts)
+    if facts.sensitivity is not None:
+        found["Sensitivity"] = _sensitivity(go, facts.sensitivity)
+    if facts.latency is not None:
+        found["Latency"] = _latency(go, facts.latency)
+    return {title: json.loads(figure.to_json()) for title, figure in found.items()}
+
+
+def _candidates(go: Any, search: dict[str, Any]) -> Any:
+    what = search["minimise"]
+    figure = go.Figure()
+    for name, code_is, colour, symbol in (
+        ("within the limits", True, AFTER, "circle"),
+        ("beyond them", False, OTHER, "x"),
+    ):
+        trials = [
+            t for t in search["trials"]
+            if t["loss"] is not None and what in (t["shares"] or {}) and (t["code"] == 0) == code_is
+        ]  # fmt: skip
+        figure.add_scatter(
+            x=[100 * t["shares"][what] for t in trials], y=[t["loss"] for t in trials], mode="markers", name=name,
+            marker={"color": colour, "symbol": symbol, "size": 9},
+            text=["<br>".join(f"{k} = {v}" for k, v in t["values"].items()) for t in trials],
+            hovertemplate="%{text}<br>%{x:.1f} % left<br>worse by %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    front = search["front"]
+    figure.add_scatter(
+        x=[100 * t["shares"][what] for t in front], y=[t["loss"] for t in front], mode="lines", name="front",
+        line={"color": BEFORE, "shape": "hv"}, hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_xaxes(title=f"{what} left, %")
+    figure.update_yaxes(title="metric worse by")
+    return figure
+
+
+def _widths(go: Any, facts: Facts) -> Any:
+    rows = facts.widths[::-1]
+    names = [row.name for row in rows]
+    figure = go.Figure()
+    for name, values, colour in (
+        ("before", [row.before for row in rows], BEFORE), ("after", [row.after for row in rows], AFTER)
+    ):  # fmt: skip
+        figure.add_bar(
+            y=names, x=values, name=name, orientation="h", marker={"color": colour},
+            customdata=[row.kind for row in rows], hovertemplate="%{y} (%{customdata}): %{x} units<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay", height=max(200, 110 + _BAR * len(rows)), bargap=0.25)
+    figure.update_yaxes(automargin=True, dtick=1 if len(rows) <= 80 else None)
+    figure.update_xaxes(title="units")
+    return figure
+
+
+def _sensitivity(go: Any, found: dict[str, Any]) -> Any:
+    sign = 1 if found["higher_is_better"] else -1
+    groups = [group for group in found["groups"] if all(value is not None for value in group["values"])]
+    ranked = sorted(groups, key=lambda group: min(sign * value for value in group["values"]))
+    figure = go.Figure()
+    for number, group in enumerate(ranked):
+        start = [(0.0, found["dense"])] if found["dense"] is not None else []
+        points = start + [
+            (100 * (1 - kept / group["size"]), value)
+            for kept, value in zip(group["kept"], group["values"], strict=True)
+        ]
+        figure.add_scatter(
+            x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", name=group["name"],
+            visible=True if number < _CURVES else "legendonly",
+        )  # fmt: skip
+    figure.update_xaxes(title="units removed of this group alone, %")
+    figure.update_yaxes(title=found["metric"])
+    return figure
+
+
+def _latency(go: Any, found: dict[str, Any]) -> Any:
+    figure = go.Figure()
+    for name, key, colour in (("dense", "dense_ms", BEFORE), ("pruned", "pruned_ms", AFTER)):
+        values = found[key]
+        figure.add_bar(
+            x=list(values), y=list(values.values()), name=name, marker={"color": colour},
+            text=[_short(value) for value in values.values()], textposition="outside",
+        )  # fmt: skip
+    figure.update_yaxes(title="milliseconds", rangemode="tozero")
+    return figure
+
+
+def _short(value: float) -> str:
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:.{min(digits, 6)}f}"
