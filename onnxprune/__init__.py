@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxprune.edit.apply import apply
     from onnxprune.errors import (
         BudgetError,
+        FloorError,
         ModelError,
         OnnxPruneError,
         OutputError,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
     from onnxprune.runtime.measure import measure_shapes
+    from onnxprune.runtime.metrics.judge import Judge
+    from onnxprune.runtime.metrics.registry import find_metric
+    from onnxprune.runtime.metrics.verdict import Limits, Verdict, validate
     from onnxprune.runtime.statistics import Statistics
     from onnxprune.types import Axis, Budget, Cost, Group, GroupPlan, Plan, Refusal
 
@@ -51,8 +55,11 @@ _EXPORTS = {
     "BudgetError": "onnxprune.errors",
     "Cost": "onnxprune.types",
     "Coupling": "onnxprune.coupling.coupling",
+    "FloorError": "onnxprune.errors",
     "Group": "onnxprune.types",
     "GroupPlan": "onnxprune.types",
+    "Judge": "onnxprune.runtime.metrics.judge",
+    "Limits": "onnxprune.runtime.metrics.verdict",
     "Model": "onnxprune.graph.model",
     "ModelError": "onnxprune.errors",
     "OnnxPruneError": "onnxprune.errors",
@@ -64,10 +71,12 @@ _EXPORTS = {
     "Scores": "onnxprune.importance.scores",
     "SettingError": "onnxprune.errors",
     "Statistics": "onnxprune.runtime.statistics",
+    "Verdict": "onnxprune.runtime.metrics.verdict",
     "VerificationError": "onnxprune.errors",
     "analyse": "onnxprune.analyse",
     "apply": "onnxprune.edit.apply",
     "calibrate": "onnxprune.runtime.calibrate",
+    "find_metric": "onnxprune.runtime.metrics.registry",
     "load": "onnxprune.graph.io",
     "load_plan": "onnxprune.plan.files",
     "mask_dense": "onnxprune.check",
@@ -79,6 +88,7 @@ _EXPORTS = {
     "save_plan": "onnxprune.plan.files",
     "score": "onnxprune.importance.scores",
     "to_graphsurgeon": "onnxprune.graph.io",
+    "validate": "onnxprune.runtime.metrics.verdict",
 }
 
 __all__ = [
@@ -87,8 +97,11 @@ __all__ = [
     "BudgetError",
     "Cost",
     "Coupling",
+    "FloorError",
     "Group",
     "GroupPlan",
+    "Judge",
+    "Limits",
     "Model",
     "ModelError",
     "OnnxPruneError",
@@ -100,11 +113,13 @@ __all__ = [
     "Scores",
     "SettingError",
     "Statistics",
+    "Verdict",
     "VerificationError",
     "__version__",
     "analyse",
     "apply",
     "calibrate",
+    "find_metric",
     "load",
     "load_plan",
     "mask_dense",
@@ -116,6 +131,7 @@ __all__ = [
     "save_plan",
     "score",
     "to_graphsurgeon",
+    "validate",
 ]
 
 

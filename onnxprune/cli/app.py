@@ -21,6 +21,12 @@ COMMANDS = {
     "plan": "Choose what to remove under a budget, and write the plan to a file.",
     "apply": "Carry out a plan on the model that it was made for.",
     "prune": "Choose what to remove under a budget, remove it, and verify the result.",
+    "validate": "Compare a pruned model with the dense one on your data.",
+    "sensitivity": "Measure how the metric suffers when one group alone loses units.",
+    "init": "Write a commented recipe for a model, and a schema for editors.",
+    "run": "Take the steps of a recipe, and go on where a run was cut short.",
+    "search": "Search for settings of a recipe that give the fastest or smallest model.",
+    "report": "Write what a run found as one page that needs no network.",
     "doctor": "Show versions, which providers really load, and what is wrong.",
 }
 

@@ -110,6 +110,16 @@ class Session:
             return {}
 
 
+def require(package: str, what: str, extra: str) -> None:
+    """Raise RuntimeMissingError where an optional package is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise RuntimeMissingError(
+            f"{what} need {package}, which is not installed", remedy=f"`pip install onnxprune[{extra}]`"
+        )
+
+
 class _Stderr(logging.StreamHandler):
     """Writes to what `sys.stderr` is at the time."""
 

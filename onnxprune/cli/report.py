@@ -1,0 +1,77 @@
+"""`onnxprune report`: what a run found, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxprune.cli.options import Common
+from onnxprune.errors import OnnxPruneError, OutputError, SettingError
+
+if TYPE_CHECKING:
+    from onnxprune.cli.session import Session
+    from onnxprune.report.facts import Facts
+
+_FORMATS = (".html", ".md", ".json")
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or a search.")]
+ReportOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", rich_help_panel="Output", metavar="FILE",
+        help=".html, .md or .json.  [default: RUN/report.html]",
+    ),
+]  # fmt: skip
+
+
+def report(run: RunPath, common: Common, output: ReportOutput = None) -> None:
+    """Write what a run found as one page that needs no network.
+
+    Figures before and after with their intervals, plots, each step's command, what stays and why, and where all of it
+    comes from. A name that ends in .md or .json gives the same as Markdown or data.
+    """
+    import json
+
+    from onnxprune.cli.session import Session
+    from onnxprune.graph.atomic import AtomicFiles
+    from onnxprune.report.facts import gather
+    from onnxprune.report.html import to_html
+    from onnxprune.report.markdown import to_markdown
+
+    here = Session(common)
+    target = output or run / "report.html"
+    if target.suffix not in _FORMATS:
+        raise SettingError(f"--output {target}: unknown kind of file", remedy=f"give one of {', '.join(_FORMATS)}")
+    facts = gather(run)
+    if target.parent == run and target.name in ("run.json", "result.json", "search.json"):
+        raise OutputError(f"{target} is the run's own file", remedy="choose another output")
+    _add_refusals(here, facts)
+    if target.suffix == ".html":
+        text = to_html(facts)
+    elif target.suffix == ".md":
+        text = to_markdown(facts)
+    else:
+        text = json.dumps(facts.as_dict(), indent=1) + "\n"
+    with AtomicFiles() as files:
+        files.create(target).write(text.encode())
+    here.say_plain(f"wrote {target}")
+    here.answer({"output": str(target), **facts.as_dict()})
+
+
+def _add_refusals(here: Session, facts: Facts) -> None:
+    """What stays and why, from the dense model, where it is still there."""
+    from onnxprune.graph.io import load
+
+    try:
+        coupling = here.analyse_with(load(facts.provenance["dense"]), {})
+    except OnnxPruneError as error:
+        here.warn(f"the report does not say what stays and why: {error}")
+        return
+    gathered: dict[tuple[str, str, str], list[Any]] = {}
+    for refusal in coupling.refusals:
+        gathered.setdefault((refusal.op, refusal.why.split(" [", 1)[0], refusal.help), []).append(refusal)
+    for (op, why, remedy), found in sorted(gathered.items(), key=lambda item: -len(item[1])):
+        example = f"{found[0].tensor}:{found[0].axis} (by {found[0].node})"
+        facts.refusals.append({"op": op, "why": why, "help": remedy, "axes": len(found), "example": example})
