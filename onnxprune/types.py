@@ -63,24 +63,34 @@ KINDS = ("channels", "ffn", "heads", "head_dims", "width", "experts")
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters (elements) and multiply-accumulates of a model at its bound input sizes."""
+    """What a model takes at its bound input sizes; None for what was not asked for.
+
+    Parameters in elements, multiply-accumulates, bytes of its files, bytes of the activations that are alive at once
+    at most (see Footprint.activations), and milliseconds.
+    """
 
     parameters: int
     macs: int
+    bytes: int | None = None
+    activations: int | None = None
+    latency: float | None = None
 
 
 @dataclass(frozen=True)
 class Budget:
     """What the plan must meet; all that is given holds at once.
 
-    `ratio` is the share of units removed per group (0 to 1, exclusive of 1); `max_macs` and `max_parameters` are
-    either a share of the dense model to keep (a float of at most 1) or an amount (an int). `ratios` overrides
-    `ratio` for groups that match the glob by their name or that of a layer (node, weight) that makes their units.
+    `ratio` is the share of units removed per group (0 to 1, exclusive of 1); the limits `max_…`, one for each quantity
+    of Cost, are either a share of the dense model to keep (a float of at most 1) or an amount (an int). `ratios`
+    overrides `ratio` for groups that match the glob by their name or that of a layer (node, weight) that makes their
+    units.
     """
 
     ratio: float | None = None
     max_macs: float | int | None = None
     max_parameters: float | int | None = None
+    max_bytes: float | int | None = None
+    max_activations: float | int | None = None
     ratios: dict[str, float] = field(default_factory=dict)
 
 

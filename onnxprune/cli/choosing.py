@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,20 @@ def read_budget(given: Budgets) -> Budget:
 
     if given == Budgets():
         raise SettingError(
-            "no budget is given", remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50% or --layer-ratio"
+            "no budget is given",
+            remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50%, --max-bytes 5M, --max-activations 50% "
+            "or --layer-ratio",
         )
+
+    def read(text: str | None, option: str) -> float | int | None:
+        return None if text is None else parse_amount(text, option)
+
     return Budget(
         ratio=given.pruning_ratio,
-        max_macs=None if given.max_macs is None else parse_amount(given.max_macs, "--max-macs"),
-        max_parameters=None if given.max_params is None else parse_amount(given.max_params, "--max-params"),
+        max_macs=read(given.max_macs, "--max-macs"),
+        max_parameters=read(given.max_params, "--max-params"),
+        max_bytes=read(given.max_bytes, "--max-bytes"),
+        max_activations=read(given.max_activations, "--max-activations"),
         ratios=read_ratios(given.layer_ratio),
     )
 
@@ -122,20 +130,27 @@ def show(here: Session, plan: Plan, rows: list[Row], *, with_costs: bool = True)
         here.say(before_after(costs(plan)))
 
 
-def costs(plan: Plan) -> dict[str, tuple[float, float]]:
-    """Name -> before and after, for tables."""
+_TITLES = {
+    "parameters": "parameters",
+    "macs": "MACs",
+    "bytes": "file bytes, predicted",
+    "activations": "activations, bytes at once",
+}
+
+
+def costs(plan: Plan, *, predicted: bool = True) -> dict[str, tuple[float, float]]:
+    """Name -> before and after, for tables; without `predicted`, only what is not to be measured on the result."""
     if plan.before is None or plan.after is None:
         return {}
-    return {
-        "parameters": (plan.before.parameters, plan.after.parameters),
-        "MACs": (plan.before.macs, plan.after.macs),
-    }
+    before, after = asdict(plan.before), asdict(plan.after)
+    return {title: (before[name], after[name]) for name, title in _TITLES.items()
+            if after[name] is not None and (predicted or name != "bytes")}  # fmt: skip
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """What a plan costs, for a machine; the whole plan is in its file."""
     cost = {
-        name: {"parameters": c.parameters, "macs": c.macs}
+        name: {quantity: amount for quantity, amount in asdict(c).items() if amount is not None}
         for name, c in (("before", plan.before), ("after", plan.after))
         if c is not None
     }

@@ -39,6 +39,15 @@ class Budgets:
         str | None,
         _option(_BUDGET, "--max-params", metavar="B", help="Parameters to keep: a share (50%) or amount (10M)."),
     ] = None
+    max_bytes: Annotated[
+        str | None, _option(_BUDGET, "--max-bytes", metavar="B", help="File size: a share (50%) or amount (5M).")
+    ] = None
+    max_activations: Annotated[
+        str | None,
+        _option(
+            _BUDGET, "--max-activations", metavar="B", help="Bytes of activations alive at once: 50%, 2M."
+        ),
+    ] = None
     layer_ratio: Annotated[
         list[str] | None,
         _option(_BUDGET, "--layer-ratio", metavar="GLOB=R", help="Another ratio for matching layers (repeatable)."),
@@ -85,7 +94,7 @@ class Choosing:
             _CHOICE,
             "--ranking",
             metavar="NAME",
-            help="local: the same share of each group; global: of all; isomorphic: of all alike.",
+            help="local: the same share of each group; global: of all; isomorphic: of all alike; efficient: by cost.",
         ),
     ] = "local"
     balanced: Annotated[

@@ -135,7 +135,7 @@ def _show(here: Session, plan: Plan, found: dict[str, Any]) -> None:
 
     sizes, nodes = found["bytes"], found["nodes"]
     here.say(
-        before_after({**costs(plan), "bytes": (sizes["before"], sizes["after"])}),
+        before_after({**costs(plan, predicted=False), "bytes": (sizes["before"], sizes["after"])}),
         f"{nodes['untouched']} of {nodes['before']} nodes untouched",
     )
     notes = found["notes"] if here.verbose else found["notes"][:_NOTES]

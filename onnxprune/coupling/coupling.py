@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxprune.coupling.atoms import Atoms, Links
+from onnxprune.coupling.footprint import Footprint
 from onnxprune.coupling.groups import UnitGroup, Units
 from onnxprune.coupling.nodeview import NodeView, Work
 from onnxprune.coupling.registry import Rule
@@ -82,6 +83,11 @@ class Coupling:
         return find_balance(self)
 
     @cached_property
+    def footprint(self) -> Footprint:
+        """What the model costs at any lengths."""
+        return Footprint(self)
+
+    @cached_property
     def stored_slots(self) -> list[int]:
         """Slots of tensors that are stored in the file, and of parameters that it spells otherwise."""
         names = self.view.constants.keys() | self.parameters.keys()
@@ -99,6 +105,10 @@ class Coupling:
         In a body for all times that it runs. A body of If that does not run at the bound sizes has none; where data
         decides which of the two runs, both count.
         """
+        return [(work, slots) for _, work, slots in self._works]
+
+    @cached_property
+    def _works(self) -> list[tuple[int, Work, list[int | None]]]:
         found = []
         for site in self.sites:
             if site.rule is not None and site.rule.work is not None:
@@ -107,8 +117,14 @@ class Coupling:
                 for work in stated if isinstance(stated, list) else [stated]:
                     if times != 1:
                         work = replace(work, factor=work.factor * times)
-                    found.append((work, [self.atoms.slot_at(x.key, axis % x.rank) for x, axis in work.axes]))
+                    slots = [self.atoms.slot_at(x.key, axis % x.rank) for x, axis in work.axes]
+                    found.append((site.node.index, work, slots))
         return found
+
+    @cached_property
+    def work_sites(self) -> list[int]:
+        """For each of `works` the index of the node that does it."""
+        return [node for node, _, _ in self._works]
 
     @cached_property
     def tensor_slots(self) -> dict[str, dict[int, list[int]]]:
@@ -129,20 +145,7 @@ class Coupling:
     def cost(self, removed: np.ndarray | None = None) -> Cost:
         """Parameters and MACs with the classes marked in `removed` (bool, see `removed_classes`) gone."""
         lengths = self.lengths(removed)
-        macs = 0.0
-        for work, slots in self.works:
-            product = work.factor
-            for (x, axis), slot in zip(work.axes, slots, strict=True):
-                product *= x.shape[axis] if slot is None else lengths[slot]
-            macs += product
-        parameters = 0
-        for name, shape in self.parameters.items():
-            size = 1
-            by_axis = self.parameter_slots.get(name, {})
-            for axis, dim in enumerate(shape):
-                size *= max((int(lengths[s]) for s in by_axis.get(axis, ())), default=dim)
-            parameters += size
-        return Cost(parameters, round(macs))
+        return Cost(self.footprint.parameters(lengths), self.footprint.macs(lengths))
 
     def least_cost(self) -> Cost:
         """The cost with one unit of every group left: how far pruning could go."""

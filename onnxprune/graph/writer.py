@@ -86,11 +86,16 @@ class _DataWriter:
         return hashlib.file_digest(self.file, "sha1").hexdigest()  # type: ignore[arg-type]
 
     def _next(self, length: int) -> Span:
-        # nothing after the last byte: an empty tensor must not point behind the end
-        step = 1 << 16 if length >= _LARGE else 64 if length else 1
-        span = Span(self.target, -(-self.end // step) * step, length)
+        span = Span(self.target, aligned(self.end, length), length)
         self.end = span.offset + length
         return span
+
+
+def aligned(end: int, length: int) -> int:
+    """Where a tensor of `length` bytes starts in a data file that has `end` bytes so far."""
+    # nothing after the last byte: an empty tensor must not point behind the end
+    step = 1 << 16 if length >= _LARGE else 64 if length else 1
+    return -(-end // step) * step
 
 
 def _copy_range(source: int, start: int, target: int, offset: int, length: int) -> None:

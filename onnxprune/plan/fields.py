@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,13 @@ class Field:
         found = int(self._of_kind(int))
         if found < 0:
             raise self.wrong(f"it is {found}, and must not be negative")
+        return found
+
+    def number(self) -> float:
+        """A number that is not negative."""
+        found = float(self._of_kind(int if type(self.value) is int else float))
+        if not 0 <= found < math.inf:
+            raise self.wrong(f"it is {found}, and must be a number that is not negative")
         return found
 
     def counts(self) -> tuple[int, ...]:

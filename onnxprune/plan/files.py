@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,14 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     return from_json(text, str(path))
 
 
-def _cost(cost: Cost | None) -> dict[str, int] | None:
-    return None if cost is None else {"parameters": cost.parameters, "macs": cost.macs}
+def _cost(cost: Cost | None) -> dict[str, float] | None:
+    return None if cost is None else {name: value for name, value in asdict(cost).items() if value is not None}
 
 
 def _read_cost(item: Field) -> Cost:
-    item.keys(("parameters", "macs"))
-    return Cost(item["parameters"].count(), item["macs"].count())
+    item.keys(("parameters", "macs"), ("bytes", "activations", "latency"))
+    counted = {name: field.count() for name, field in item.items() if name != "latency"}
+    return Cost(**counted, latency=item["latency"].number() if "latency" in item.value else None)
 
 
 def _analysis(item: Field) -> dict[str, Any]:

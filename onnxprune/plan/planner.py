@@ -13,10 +13,11 @@ from onnxprune.edit.selection import orders_of, removed_classes_of
 from onnxprune.errors import SettingError
 from onnxprune.importance import Scores
 from onnxprune.plan.choices import Choice
+from onnxprune.plan.costs import Costs
 from onnxprune.plan.counts import counts_for
-from onnxprune.plan.ranking import ranking as ranking_called
+from onnxprune.plan.finding import Finder
+from onnxprune.plan.limits import limited, limits
 from onnxprune.plan.scope import check_ratio, groups_in_scope, ratios_by_group
-from onnxprune.plan.search import Search, limits
 from onnxprune.plan.structures import structures
 from onnxprune.plan.tensors import kept_tensors
 from onnxprune.types import Budget, GroupPlan, Plan
@@ -37,17 +38,20 @@ def plan(
     scope: Collection[str] | None = None,
     exact_only: bool = False,
     ranking: str = "local",
+    losses: Mapping[int, np.ndarray] | None = None,
 ) -> Plan:
     """Choose which units go.
 
     **Budget.** `budget.ratio` is the share of units removed per group (with ranking "global": of all units
-    together). With `max_macs` or `max_parameters` it is the floor, and the smallest share from there on is taken
-    whose exact cost is within all of them. `budget.ratios` gives groups, and layers for the units that they put
+    together). With limits (`max_macs` and so on) it is the floor, and the smallest share from there on is taken whose
+    exact cost is within all of them. `budget.ratios` gives groups, and layers for the units that they put
     out, a ratio of their own, which the search leaves alone (0 keeps a group whole).
 
     **Ranking.** "local" takes the same share from each group, its lowest scores. "global" removes the lowest scores
     of all groups together, for which the scores should be normalised per group (they are, unless told otherwise).
     "isomorphic" does so among groups that are built alike (structures.py), the same share of each such pool.
+    "efficient" takes what loses least for what it saves of the limited quantities (spending.py); `losses` says by group
+    index what keeping n of its units loses (float64 [size + 1]), unless it is to follow from the scores.
 
     **Rounding.** A group of at least 2 x `round_to` units is left with the multiple of `round_to` nearest to what the
     share asks for (the larger of two), never fewer than `round_to`, or left whole. Smaller groups, heads and experts
@@ -77,15 +81,16 @@ def plan(
         for group in reached
         if group.index not in scores.unscored
     ]
-    search = Search(coupling, choices, ranking_called(ranking, choices))
-    counts, share = search.mildest(budget.ratio or 0.0, limits(budget, coupling.cost()))
-    kept = {c.group.name: c.best(count) for c, count in zip(choices, counts, strict=True)}
+    costs = Costs(coupling, choices, limited(budget))
+    finder = Finder(coupling, choices, costs, ranking, budget.ratio or 0.0, losses)
+    found = finder.find(limits(budget, costs.dense))
+    kept = {c.group.name: c.best(count) for c, count in zip(choices, found.counts, strict=True)}
     settings = {
         "criterion": scores.criterion,
         "normalise": scores.normalise,
         "seed": scores.seed,
         "budget": {name: given for name, given in asdict(budget).items() if given not in (None, {})},
-        "share": round(share, 6),
+        "share": None if found.share is None else round(found.share, 6),
         "ranking": ranking,
         "round_to": round_to,
         "min_keep": min_keep,
@@ -105,7 +110,7 @@ def plan(
     for group in coupling.groups:
         if group.index in scores.choices and len(kept.get(group.name, ())) not in (0, group.size):
             blocks[group.name] = scores.choices[group.index][:, kept[group.name]].tolist()
-    return plan_for(coupling, kept, settings, blocks)
+    return replace(plan_for(coupling, kept, settings, blocks), before=costs.dense, after=found.cost)
 
 
 def plan_for(

@@ -6,18 +6,15 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from onnxprune.errors import SettingError
 from onnxprune.plan.choices import Choice
 
 Ranking = Callable[[float], tuple[int, ...]]
 """Share to remove (0 to 1) -> how many units of each choice stay. Never rises as the share grows."""
 
 
-def ranking(name: str, choices: Sequence[Choice]) -> Ranking:
-    """The ranking called `name`. Raises SettingError where there is none."""
-    if name not in _RANKINGS:
-        raise SettingError(f"there is no ranking {name!r}", remedy="there are: " + ", ".join(_RANKINGS))
-    return _RANKINGS[name](choices)
+def ranking_called(name: str, choices: Sequence[Choice]) -> Ranking:
+    """The ranking called `name`, one of RANKINGS."""
+    return RANKINGS[name](choices)
 
 
 def _local(choices: Sequence[Choice]) -> Ranking:
@@ -69,7 +66,7 @@ def _worst_first(choices: Sequence[Choice], pool: Sequence[int]) -> np.ndarray:
     return np.asarray(owners[order])
 
 
-_RANKINGS: dict[str, Callable[[Sequence[Choice]], Ranking]] = {
+RANKINGS: dict[str, Callable[[Sequence[Choice]], Ranking]] = {
     "local": _local,
     "global": _global,
     "isomorphic": _isomorphic,

@@ -1,0 +1,119 @@
+"""What a choice of counts costs, quickly: a search asks for thousands of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.plan.choices import Choice
+from onnxprune.types import Cost
+
+Counts = tuple[int, ...]
+
+
+class Lengths:
+    """Lengths of all slots (int64) with so many of the best units of each choice kept, as `Coupling.lengths` has them.
+
+    What goes with units of one choice alone is added up beforehand; the rest (where heads and head dims cross) is
+    looked up each time.
+    """
+
+    def __init__(self, coupling: Coupling, choices: Sequence[Choice]) -> None:
+        units = coupling.units
+        self._dense = coupling.lengths()
+        self._sizes = np.fromiter((len(c.scores) for c in choices), np.int64, len(choices))
+        owner = np.full(coupling.solution.classes, -1)
+        rank = np.zeros(coupling.solution.classes, np.int64)  # how many go before this one
+        for k, choice in enumerate(choices):
+            roots = coupling.unit_group(choice.group.index).roots
+            owner[roots] = k
+            rank[roots[choice.best_first[::-1]]] = np.arange(len(roots))
+        mine = owner[units.root] >= 0
+        # class that goes, choice that takes it, after how many; the first of a choice to take it counts
+        pairs = np.stack([units.below[mine], owner[units.root[mine]], rank[units.root[mine]]])
+        pairs = pairs[:, np.lexsort(pairs[::-1])]
+        first = np.ones(pairs.shape[1], bool)
+        first[1:] = (pairs[:2, 1:] != pairs[:2, :-1]).any(axis=0)
+        cls, taker, after = pairs[:, first]
+        takers = np.bincount(cls, minlength=coupling.solution.classes)
+        single = takers[cls] == 1
+        self._tables = [
+            self._table(coupling, cls[single & (taker == k)], after[single & (taker == k)], int(size))
+            for k, size in enumerate(self._sizes)
+        ]
+        self._cls, self._taker, self._after = cls[~single], taker[~single], after[~single]
+        joint = takers[units.cls] > 1
+        self._slot, self._at, self._count = units.slot[joint], units.cls[joint], units.count[joint]
+        self._classes = coupling.solution.classes
+
+    def _table(
+        self, coupling: Coupling, cls: np.ndarray, after: np.ndarray, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Slots that get shorter, and [units removed, slot] by how much."""
+        units = coupling.units
+        rank = np.full(coupling.solution.classes, -1)
+        rank[cls] = after
+        here = rank[units.cls] >= 0
+        slots, column = np.unique(units.slot[here], return_inverse=True)
+        table = np.zeros((size + 1, len(slots)), np.int64)
+        np.add.at(table, (rank[units.cls[here]] + 1, column), units.count[here])
+        return slots, table.cumsum(axis=0)
+
+    def __call__(self, counts: Counts) -> np.ndarray:
+        """Lengths with `counts[k]` units of choice k kept."""
+        lengths = self._dense.copy()
+        removed = self._sizes - np.asarray(counts, np.int64)
+        for (slots, table), gone in zip(self._tables, removed, strict=True):
+            if gone:
+                lengths[slots] -= table[gone]
+        if len(self._cls):
+            marked = np.zeros(self._classes, bool)
+            marked[self._cls[removed[self._taker] > self._after]] = True
+            lost = marked[self._at]
+            np.subtract.at(lengths, self._slot[lost], self._count[lost])
+        return lengths
+
+
+class Costs:
+    """Cost of choices by how many units of each stay; of the optional quantities those in `quantities` alone."""
+
+    def __init__(self, coupling: Coupling, choices: Sequence[Choice], quantities: Collection[str] = ()) -> None:
+        self._lengths = Lengths(coupling, choices)
+        self._footprint = coupling.footprint
+        self._quantities = frozenset(quantities)
+        self._known: dict[Counts, Cost] = {}
+        self._pressures: dict[Counts, float] = {}
+        self.dense = self._cost(coupling.lengths())
+
+    def at(self, counts: Counts) -> Cost:
+        """Cost with this many units of each choice kept."""
+        if counts not in self._known:
+            self._known[counts] = self._cost(self._lengths(counts))
+        return self._known[counts]
+
+    def steering(self, counts: Counts, weights: Mapping[str, float]) -> float:
+        """The quantities named in `weights`, weighted and added up: what a search follows downhill.
+
+        The peak of activations stands in it by `Footprint.pressure`, which is not level where two peaks are equal.
+        """
+        cost = self.at(counts)
+        return sum(
+            weight * (self._pressure(counts) if quantity == "activations" else getattr(cost, quantity))
+            for quantity, weight in weights.items()
+        )
+
+    def _pressure(self, counts: Counts) -> float:
+        if counts not in self._pressures:
+            self._pressures[counts] = self._footprint.pressure(self._lengths(counts))
+        return self._pressures[counts]
+
+    def _cost(self, lengths: np.ndarray) -> Cost:
+        take, asked = self._footprint, self._quantities
+        return Cost(
+            take.parameters(lengths),
+            take.macs(lengths),
+            take.file_bytes(lengths) if "bytes" in asked else None,
+            take.activations(lengths) if "activations" in asked else None,
+        )
