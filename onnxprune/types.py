@@ -81,9 +81,9 @@ class Budget:
     """What the plan must meet; all that is given holds at once.
 
     `ratio` is the share of units removed per group (0 to 1, exclusive of 1); the limits `max_…`, one for each quantity
-    of Cost, are either a share of the dense model to keep (a float of at most 1) or an amount (an int). `ratios`
-    overrides `ratio` for groups that match the glob by their name or that of a layer (node, weight) that makes their
-    units.
+    of Cost, are either a share of the dense model to keep (a float of at most 1) or an amount (an int); that of latency
+    is always a share. `ratios` overrides `ratio` for groups that match the glob by their name or that of a layer (node,
+    weight) that makes their units.
     """
 
     ratio: float | None = None
@@ -91,6 +91,7 @@ class Budget:
     max_parameters: float | int | None = None
     max_bytes: float | int | None = None
     max_activations: float | int | None = None
+    max_latency: float | None = None
     ratios: dict[str, float] = field(default_factory=dict)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +13,6 @@ from onnxprune.errors import SettingError
 
 if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
-    from onnxprune.runtime.data import Data
-    from onnxprune.runtime.stream import Progress
 
 _DATA, _CHOICE = "Data", "Choosing"
 
@@ -75,12 +71,21 @@ class Calibrating:
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            rich_help_panel=_DATA, metavar="DIR", help="Where statistics are kept.  [default: the platform's cache]"
+            rich_help_panel=_DATA,
+            metavar="DIR",
+            help="Where what was measured is kept.  [default: the platform's cache]",
         ),
     ] = None
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", rich_help_panel=_DATA, help="Keep no statistics, and use none.")
+        bool, typer.Option("--no-cache", rich_help_panel=_DATA, help="Keep nothing that was measured, and use nothing.")
     ] = False
+
+
+def cache_folder(given: Calibrating) -> Path | None:
+    """Where results are kept that took long, None for nowhere."""
+    from onnxprune.runtime.cache import default_folder
+
+    return None if given.no_cache else given.cache_dir or default_folder()
 
 
 def measure(here: Session, coupling: Coupling, criterion: str, given: Calibrating) -> dict[str, Any]:
@@ -90,7 +95,6 @@ def measure(here: Session, coupling: Coupling, criterion: str, given: Calibratin
     """
     from onnxprune.importance.registry import find
     from onnxprune.importance.traits import traits_of
-    from onnxprune.runtime.cache import default_folder
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
     from onnxprune.runtime.statistics import KINDS
@@ -105,8 +109,8 @@ def measure(here: Session, coupling: Coupling, criterion: str, given: Calibratin
             here.warn(f"--data is not used: the criterion {criterion} looks at the weights alone")
     if not kinds:
         return {}
-    cache = None if given.no_cache else given.cache_dir or default_folder()
-    with _bar(here, data) as progress:
+    cache = cache_folder(given)
+    with here.progress("Calibrating", None if data is None else data.samples) as progress:
         statistics = calibrate(
             coupling, data, kinds,
             seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, cache=cache,
@@ -115,17 +119,3 @@ def measure(here: Session, coupling: Coupling, criterion: str, given: Calibratin
     what = "made-up inputs, as no --data was given" if statistics.synthetic else statistics.origin
     here.say_plain(f"activations measured on {statistics.samples} samples of {what}")
     return {"statistics": statistics}
-
-
-@contextmanager
-def _bar(here: Session, data: Data | None) -> Iterator[Progress]:
-    """A bar on standard error while samples run; nothing stays of it, and nothing shows where no terminal is."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Calibrating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    silent = here.quiet or here.json or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-        task = bar.add_task("", total=None if data is None else data.samples)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxprune.cli.calibration import Calibrating, Judging, measure
+from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, measure
+from onnxprune.cli.clocking import AUTO, Clocking, Wish, in_time, measured_as_json, not_slower, read_round_to
 from onnxprune.cli.options import Budgets, Choosing, Reach
 from onnxprune.cli.reading import read_ratios
 from onnxprune.cli.session import Session
@@ -16,6 +18,7 @@ from onnxprune.types import Budget, Plan
 
 if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
+    from onnxprune.plan.meeting import Met
 
 SUFFIX = ".prune.json"
 _ROWS = 30
@@ -34,8 +37,8 @@ def read_budget(given: Budgets) -> Budget:
     if given == Budgets():
         raise SettingError(
             "no budget is given",
-            remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50%, --max-bytes 5M, --max-activations 50% "
-            "or --layer-ratio",
+            remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50%, --max-bytes 5M, --max-activations 50%, "
+            "--max-latency 50% or --layer-ratio",
         )
 
     def read(text: str | None, option: str) -> float | int | None:
@@ -62,6 +65,15 @@ class Row:
     importance_lost: float
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A plan, a row per group, and what was measured of it where time is limited."""
+
+    plan: Plan
+    rows: list[Row]
+    met: Met | None
+
+
 def choose(
     here: Session,
     coupling: Coupling,
@@ -70,13 +82,17 @@ def choose(
     choosing: Choosing,
     judging: Judging,
     calibrating: Calibrating,
-) -> tuple[Plan, list[Row]]:
-    """A plan, and a row per group."""
+    clocking: Clocking,
+    wish: Wish | None,
+) -> Choice:
+    """A plan; `wish` is what --max-latency asks for."""
     from onnxprune.importance import score
     from onnxprune.plan import plan
 
+    cache = cache_folder(calibrating)
+    round_to = read_round_to(here, choosing.round_to, coupling, cache)
     data = measure(here, coupling, choosing.criterion, calibrating)
-    with here.step("Scoring and planning"):
+    with here.step("Scoring"):
         scores = score(
             coupling,
             choosing.criterion,
@@ -86,19 +102,35 @@ def choose(
             data=data,
             balanced=choosing.balanced,
         )
-        chosen = plan(
+    planned = partial(
+        plan,
+        coupling,
+        scores,
+        min_keep=reach.min_keep,
+        max_ratio=reach.max_ratio,
+        only=reach.only or (),
+        ignore=reach.ignore or (),
+        scope=reach.scope,
+        exact_only=reach.exact_only,
+        ranking=choosing.ranking or ("local" if wish is None else "efficient"),
+    )
+    met = None
+    if wish is None:
+        with here.step("Planning"):
+            chosen = planned(budget, round_to=round_to)
+        if choosing.round_to == AUTO and not chosen.is_empty:
+            chosen = not_slower(here, coupling, clocking, lambda step: planned(budget, round_to=step), round_to)
+    else:
+        met = in_time(
+            here,
             coupling,
-            scores,
-            budget,
-            round_to=choosing.round_to,
-            min_keep=reach.min_keep,
-            max_ratio=reach.max_ratio,
-            only=reach.only or (),
-            ignore=reach.ignore or (),
-            scope=reach.scope,
-            exact_only=reach.exact_only,
-            ranking=choosing.ranking,
+            clocking,
+            wish,
+            lambda table, share: planned(replace(budget, max_latency=share), latency=table, round_to=round_to),
+            round_to=round_to,
+            cache=cache,
         )
+        chosen = met.plan
     for why, names in _by_reason(coupling, scores.unscored).items():
         listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         here.warn(f"{choosing.criterion} leaves groups whole: {listed}: {why}")
@@ -110,7 +142,7 @@ def choose(
         rows.append(Row(group.name, group.kind, len(item.kept), group.size, lost))
     if chosen.is_empty:
         here.warn("the plan removes nothing: the budget is met without, or rounding takes every group back to its size")
-    return chosen, rows
+    return Choice(chosen, rows, met)
 
 
 def _by_reason(coupling: Coupling, unscored: Mapping[int, str]) -> dict[str, list[str]]:
@@ -135,6 +167,7 @@ _TITLES = {
     "macs": "MACs",
     "bytes": "file bytes, predicted",
     "activations": "activations, bytes at once",
+    "latency": "milliseconds, by the latency table",
 }
 
 
@@ -158,6 +191,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return {"model_sha256": plan.model_sha256, **cost, **data}
 
 
-def rows_as_json(rows: list[Row]) -> dict[str, Any]:
-    """What goes, for a machine."""
-    return {"groups": [vars(row) for row in rows]}
+def choice_as_json(choice: Choice) -> dict[str, Any]:
+    """What the plan costs, what goes, and what was measured, for a machine."""
+    rows = {"groups": [vars(row) for row in choice.rows]}
+    return {**as_json(choice.plan), **rows, **measured_as_json(choice.met)}

@@ -44,8 +44,12 @@ class Budgets:
     ] = None
     max_activations: Annotated[
         str | None,
+        _option(_BUDGET, "--max-activations", metavar="B", help="Bytes of activations alive at once: 50%, 2M."),
+    ] = None
+    max_latency: Annotated[
+        str | None,
         _option(
-            _BUDGET, "--max-activations", metavar="B", help="Bytes of activations alive at once: 50%, 2M."
+            _BUDGET, "--max-latency", metavar="B", help="Measured time: a share of the dense model's (50%) or 12ms."
         ),
     ] = None
     layer_ratio: Annotated[
@@ -89,24 +93,28 @@ class Choosing:
         str, _option(_CHOICE, "--criterion", metavar="NAME", help="Importance: l2, l1, wanda, … (README).")
     ] = "l2"
     ranking: Annotated[
-        str,
+        str | None,
         _option(
             _CHOICE,
             "--ranking",
             metavar="NAME",
-            help="local: the same share of each group; global: of all; isomorphic: of all alike; efficient: by cost.",
+            help="local: the same share of each group; global: of all; isomorphic: of all alike; efficient: by cost.  "
+            "[default: local; efficient where time is limited]",
         ),
-    ] = "local"
+    ] = None
     balanced: Annotated[
         bool,
         _option(_CHOICE, "--balanced/--no-balanced", help="Each head, or group of a convolution, loses its own units."),
     ] = False
     round_to: Annotated[
-        int,
+        str,
         _option(
-            _CHOICE, "--round-to", min=1, metavar="N", help="Kept units a multiple of this, in groups large enough."
+            _CHOICE,
+            "--round-to",
+            metavar="N",
+            help="Kept units a multiple of this, or auto: of the runtime's own step.",
         ),
-    ] = 8
+    ] = "8"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxprune.cli.calibration import Calibrating, Judging
+from onnxprune.cli.clocking import Clocking, read_latency
 from onnxprune.cli.options import Analysis, Budgets, Choosing, Common, ModelPath, PlanOutput, Reach
 
 
@@ -13,6 +14,7 @@ def plan(
     choosing: Choosing,
     judging: Judging,
     calibrating: Calibrating,
+    clocking: Clocking,
     analysis: Analysis,
     common: Common,
     output: PlanOutput = None,
@@ -21,7 +23,7 @@ def plan(
 
     The plan lists for every stored tensor the indices that stay, and belongs to this very model.
     """
-    from onnxprune.cli.choosing import as_json, choose, default_plan_path, read_budget, rows_as_json, show
+    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, show
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import check_targets
     from onnxprune.graph.io import load
@@ -29,12 +31,13 @@ def plan(
 
     here = Session(common)
     budget = read_budget(budgets)
+    wish = read_latency(budgets.max_latency, clocking)
     path = output or default_plan_path(model)
     loaded = load(model)
     check_targets(loaded, [path])
     coupling = here.analyse(loaded, analysis)
-    chosen, rows = choose(here, coupling, budget, reach, choosing, judging, calibrating)
-    save_plan(chosen, path)
-    show(here, chosen, rows)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish)
+    save_plan(choice.plan, path)
+    show(here, choice.plan, choice.rows)
     here.say_plain(f"wrote {path}")
-    here.answer({"plan": str(path), **as_json(chosen), **rows_as_json(rows)})
+    here.answer({"plan": str(path), **choice_as_json(choice)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxprune.cli.calibration import Calibrating, Judging
+from onnxprune.cli.clocking import Clocking, read_latency
 from onnxprune.cli.options import Analysis, Budgets, Choosing, Common, DryRun, ModelPath, Reach, Writing
 
 
@@ -13,6 +14,7 @@ def prune(
     choosing: Choosing,
     judging: Judging,
     calibrating: Calibrating,
+    clocking: Clocking,
     analysis: Analysis,
     writing: Writing,
     common: Common,
@@ -23,7 +25,7 @@ def prune(
     Writes the smaller model and, beside it, the plan (OUT's name with .prune.json); both or neither. One-shot pruning
     costs accuracy: measure it on your data before you ship the result.
     """
-    from onnxprune.cli.choosing import as_json, choose, default_plan_path, read_budget, rows_as_json, show
+    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, show
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import carry_out, check_settings, check_targets
     from onnxprune.errors import SettingError
@@ -32,6 +34,7 @@ def prune(
 
     here = Session(common)
     budget = read_budget(budgets)
+    wish = read_latency(budgets.max_latency, clocking)
     if writing.output is None and not dry_run:
         raise SettingError("no output is given", remedy="give -o OUT.onnx, or --dry-run")
     output = writing.output or model
@@ -42,15 +45,15 @@ def prune(
         check_targets(loaded, [output])
         check_targets(loaded, [default_plan_path(output)])
     coupling = here.analyse(loaded, analysis)
-    chosen, rows = choose(here, coupling, budget, reach, choosing, judging, calibrating)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish)
     if dry_run:
-        show(here, chosen, rows)
+        show(here, choice.plan, choice.rows)
         here.say("dry run: nothing was written")
-        here.answer({"plan": None, "output": None, **as_json(chosen), **rows_as_json(rows)})
+        here.answer({"plan": None, "output": None, **choice_as_json(choice)})
         return
     if here.verbose:
-        show(here, chosen, rows, with_costs=False)
+        show(here, choice.plan, choice.rows, with_costs=False)
     plan_path = default_plan_path(output)
-    written = carry_out(here, coupling, chosen, output, writing, {plan_path.name: to_json(chosen).encode()})
+    written = carry_out(here, coupling, choice.plan, output, writing, {plan_path.name: to_json(choice.plan).encode()})
     here.say_plain(f"wrote {plan_path}, the plan")
-    here.answer({"plan": str(plan_path), **as_json(chosen), **rows_as_json(rows), **written})
+    here.answer({"plan": str(plan_path), **choice_as_json(choice), **written})

@@ -48,7 +48,7 @@ class Footprint:
     """
 
     def __init__(self, coupling: Coupling, dropped: Iterable[int] = ()) -> None:
-        self._coupling, self._dropped = coupling, frozenset(dropped)
+        self._coupling, self.dropped = coupling, frozenset(dropped)
         self._slots = len(coupling.atoms.slots)
 
     def macs(self, lengths: np.ndarray) -> int:
@@ -66,7 +66,7 @@ class Footprint:
     def file_bytes(self, lengths: np.ndarray) -> int:
         """Bytes of the model's files. Of the graph, what dropped nodes take is counted as gone, all else as it was."""
         dense = self._coupling.lengths()
-        gone = sum(int(self._coupling.view.nodes[i].proto.ByteSize()) for i in self._dropped)
+        gone = sum(int(self._coupling.view.nodes[i].proto.ByteSize()) for i in self.dropped)
         less = float(self._all_stored(dense).sum() - self._stored(lengths).sum())
         return self._dense_bytes - gone - round(less)
 
@@ -98,7 +98,7 @@ class Footprint:
                     factor *= x.shape[axis]
                 else:
                     axes.append([slot])
-            rows.append((0.0 if site in self._dropped else factor, axes))
+            rows.append((0.0 if site in self.dropped else factor, axes))
         return Products(rows, self._slots)
 
     @cached_property
@@ -147,7 +147,7 @@ class Footprint:
                 node.index for node, _ in found if node.op != "Identity"
             )
         return frozenset(
-            name for name, found in readers.items() if found and found <= self._dropped and name not in view.outputs
+            name for name, found in readers.items() if found and found <= self.dropped and name not in view.outputs
         )
 
     @cached_property
@@ -184,7 +184,7 @@ class Footprint:
         rows, names = [], []
         for name in born:
             maker = view.producer.get(name)
-            if name not in shapes.shape or (maker is not None and maker.index in self._dropped):
+            if name not in shapes.shape or (maker is not None and maker.index in self.dropped):
                 continue
             factor, axes = float(_itemsize(shapes.dtype.get(name, 0))), []
             for axis, size in enumerate(shapes.shape[name]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.coupling.footprint import Footprint
 from onnxprune.plan.choices import Choice
 from onnxprune.types import Cost
 
@@ -79,10 +80,18 @@ class Lengths:
 class Costs:
     """Cost of choices by how many units of each stay; of the optional quantities those in `quantities` alone."""
 
-    def __init__(self, coupling: Coupling, choices: Sequence[Choice], quantities: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        coupling: Coupling,
+        choices: Sequence[Choice],
+        quantities: Collection[str] = (),
+        latency: Callable[[Footprint, np.ndarray], float] | None = None,
+    ) -> None:
+        """`latency` gives milliseconds, at lengths of slots."""
         self._lengths = Lengths(coupling, choices)
         self._footprint = coupling.footprint
         self._quantities = frozenset(quantities)
+        self._latency = latency
         self._known: dict[Counts, Cost] = {}
         self._pressures: dict[Counts, float] = {}
         self.dense = self._cost(coupling.lengths())
@@ -116,4 +125,5 @@ class Costs:
             take.macs(lengths),
             take.file_bytes(lengths) if "bytes" in asked else None,
             take.activations(lengths) if "activations" in asked else None,
+            None if self._latency is None else self._latency(take, lengths),
         )

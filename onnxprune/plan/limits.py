@@ -14,6 +14,7 @@ OPTIONS = {
     "parameters": "--max-params",
     "bytes": "--max-bytes",
     "activations": "--max-activations",
+    "latency": "--max-latency",
 }
 """Quantity of Cost -> the option that limits it."""
 
@@ -38,6 +39,7 @@ def limited(budget: Budget) -> dict[str, float | int]:
         "parameters": budget.max_parameters,
         "bytes": budget.max_bytes,
         "activations": budget.max_activations,
+        "latency": budget.max_latency,
     }
     return {quantity: limit for quantity, limit in given.items() if limit is not None}
 
@@ -48,12 +50,17 @@ def limits(budget: Budget, dense: Cost) -> list[Limit]:
     for quantity, given in limited(budget).items():
         option = OPTIONS[quantity]
         is_share = isinstance(given, float) and given <= 1
-        if isinstance(given, bool) or not given > 0 or (not is_share and int(given) != given):
+        is_amount = not is_share and quantity != "latency" and given > 0 and int(given) == given
+        if isinstance(given, bool) or not given > 0 or not (is_share or is_amount):
             raise SettingError(
                 f"{option} is {given}", remedy="give a share to keep (a float above 0, at most 1.0) or an amount"
             )
         found.append(Limit(option, quantity, given * getattr(dense, quantity) if is_share else given, given))
     return found
+
+
+def _spell(limit: Limit, amount: float) -> str:
+    return f"{amount:.3g} ms" if limit.quantity == "latency" else spell(amount)
 
 
 def unreachable(limits: Sequence[Limit], least: Cost, dense: Cost) -> BudgetError:
@@ -63,8 +70,8 @@ def unreachable(limits: Sequence[Limit], least: Cost, dense: Cost) -> BudgetErro
         if not limit.holds(least):
             remains, whole = getattr(least, limit.quantity), getattr(dense, limit.quantity)
             parts.append(
-                f"{limit.option} allows {spell(limit.amount)} of {spell(whole)} {limit.quantity}, and "
-                f"{spell(remains)} ({remains / whole:.1%}) remain with every group at its minimum"
+                f"{limit.option} allows {_spell(limit, limit.amount)} of {_spell(limit, whole)} {limit.quantity}, and "
+                f"{_spell(limit, remains)} ({remains / whole:.1%}) remain with every group at its minimum"
             )
     return BudgetError(
         "; ".join(parts),

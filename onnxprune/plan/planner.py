@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from onnxprune.plan.costs import Costs
 from onnxprune.plan.counts import counts_for
 from onnxprune.plan.finding import Finder
 from onnxprune.plan.limits import limited, limits
+from onnxprune.plan.predicting import Predictor
 from onnxprune.plan.scope import check_ratio, groups_in_scope, ratios_by_group
 from onnxprune.plan.structures import structures
+from onnxprune.plan.table import LatencyTable, table_to_json
 from onnxprune.plan.tensors import kept_tensors
 from onnxprune.types import Budget, GroupPlan, Plan
 
@@ -39,6 +42,7 @@ def plan(
     exact_only: bool = False,
     ranking: str = "local",
     losses: Mapping[int, np.ndarray] | None = None,
+    latency: LatencyTable | None = None,
 ) -> Plan:
     """Choose which units go.
 
@@ -53,6 +57,9 @@ def plan(
     "efficient" takes what loses least for what it saves of the limited quantities (spending.py); `losses` says by group
     index what keeping n of its units loses (float64 [size + 1]), unless it is to follow from the scores.
 
+    **Latency.** `max_latency` needs a `latency` table of this model (timing.py), by which the time of every choice is
+    predicted.
+
     **Rounding.** A group of at least 2 x `round_to` units is left with the multiple of `round_to` nearest to what the
     share asks for (the larger of two), never fewer than `round_to`, or left whole. Smaller groups, heads and experts
     are not rounded: the nearest whole number stays. None or 1 turns it off. Limits hold after rounding.
@@ -66,7 +73,7 @@ def plan(
     Raises SettingError for a bad value or a name that nothing has, BudgetError, which says how far one can get, for
     a budget that cannot be met.
     """
-    _check(coupling, scores, budget, round_to, min_keep, max_ratio)
+    _check(coupling, scores, budget, round_to, min_keep, max_ratio, latency)
     own = ratios_by_group(coupling, budget.ratios)
     built = structures(coupling)
     reached = groups_in_scope(coupling, only=only, ignore=ignore, scope=scope, exact_only=exact_only)
@@ -81,7 +88,7 @@ def plan(
         for group in reached
         if group.index not in scores.unscored
     ]
-    costs = Costs(coupling, choices, limited(budget))
+    costs = Costs(coupling, choices, limited(budget), None if latency is None else Predictor(coupling, latency))
     finder = Finder(coupling, choices, costs, ranking, budget.ratio or 0.0, losses)
     found = finder.find(limits(budget, costs.dense))
     kept = {c.group.name: c.best(count) for c, count in zip(choices, found.counts, strict=True)}
@@ -102,6 +109,8 @@ def plan(
         "balanced": scores.balanced,
         "aggregate": scores.aggregate,
     }
+    if latency is not None:
+        settings["latency_table"] = sha256(table_to_json(latency).encode()).hexdigest()
     if unscored := [group.name for group in reached if group.index in scores.unscored]:
         settings["unscored"] = unscored
     if scores.data:
@@ -155,6 +164,7 @@ def _check(
     round_to: int | None,
     min_keep: int,
     max_ratio: float | None,
+    latency: LatencyTable | None,
 ) -> None:
     if [np.shape(values) for values in scores.values] != [(group.size,) for group in coupling.groups]:
         raise SettingError("the scores are not of this model's groups", remedy="score the same coupling")
@@ -162,6 +172,8 @@ def _check(
         raise SettingError(
             "no budget is given", remedy="give a ratio of units to remove, or the MACs or parameters to keep"
         )
+    if budget.max_latency is not None and latency is None:
+        raise SettingError("a limit on latency needs a latency table", remedy="measure one with measure_table")
     if budget.ratio is not None:
         check_ratio(budget.ratio, "--pruning-ratio")
     if max_ratio is not None:
