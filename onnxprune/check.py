@@ -7,6 +7,7 @@ zero point there. On exact units the pruned model gives what this one gives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from onnx import helper
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.orders import Orders
+from onnxprune.coupling.residual import ResidualBlock
+from onnxprune.edit.blocks import blocks_called
 from onnxprune.edit.insertions import Insertions
 from onnxprune.edit.prediction import Prediction
 from onnxprune.edit.rearrange import rearrange
@@ -48,11 +51,17 @@ def _complaint(model: str) -> str | None:
 
 def mask_dense(coupling: Coupling, plan: Plan) -> Model:
     """The coupling's model with each index that `plan` removes multiplied by zero where it is contracted."""
-    return mask_classes(coupling, removed_classes_of(coupling, plan), orders_of(coupling, plan))
+    dropped = blocks_called(coupling, plan.dropped)
+    return mask_classes(coupling, removed_classes_of(coupling, plan), orders_of(coupling, plan), dropped)
 
 
-def mask_classes(coupling: Coupling, removed: np.ndarray, orders: Orders | None = None) -> Model:
-    """`mask_dense` for removed classes (bool), of stored tensors brought into the order `orders`."""
+def mask_classes(
+    coupling: Coupling, removed: np.ndarray, orders: Orders | None = None, dropped: Sequence[ResidualBlock] = ()
+) -> Model:
+    """`mask_dense` for removed classes (bool), of stored tensors brought into the order `orders`.
+
+    What the branch of a `dropped` block gives is multiplied by zero.
+    """
     prediction = Prediction(coupling, removed)
     masked = coupling.view.model.copy() if orders is None else rearrange(coupling, orders)
     view = GraphView(masked, coupling.view)
@@ -81,6 +90,12 @@ def mask_classes(coupling: Coupling, removed: np.ndarray, orders: Orders | None 
         else:
             out = insertions.node(node, "Mul", [source, mask], f"{base}.out")
         node.read(position, out)
+    for block in dropped:
+        node = view.nodes[block.sum_index]
+        source = node.proto.input[block.branch_position]
+        dtype = helper.tensor_dtype_to_np_dtype(coupling.shapes.dtype[block.branch])
+        nothing = insertions.constant(node, np.zeros((), dtype), f"{source}::dropped")
+        node.read(block.branch_position, insertions.node(node, "Mul", [source, nothing], f"{source}::dropped.out"))
     insertions.finish()
     return masked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 3
 OLDEST_PLAN_SCHEMA = 1
 
 
@@ -75,6 +75,10 @@ class Cost:
     activations: int | None = None
     latency: float | None = None
 
+    def known(self) -> dict[str, float]:
+        """The quantities that were asked for, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -126,8 +130,8 @@ class Plan:
 
     `tensors` lists per stored tensor and axis the indices that were kept of it, so that others can cut a checkpoint
     the same way; `shared` has, by reader (`NODE:INPUT`), what is kept of a vector that several nodes share and that
-    is cut differently for them. `analysis` holds the options under which the groups were found, `settings` what
-    chose the units.
+    is cut differently for them; `dropped` names the residual blocks that go whole. `analysis` holds the options under
+    which the groups were found, `settings` what chose the units.
     """
 
     model_sha256: str
@@ -135,6 +139,7 @@ class Plan:
     tensors: dict[str, dict[int, tuple[int, ...]]]
     shared: dict[str, dict[str, dict[int, tuple[int, ...]]]] = field(default_factory=dict)
     rows: dict[str, dict[int, RowCut]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     analysis: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     before: Cost | None = None
@@ -153,4 +158,4 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        return all(len(g.kept) == g.size for g in self.groups)
+        return not self.dropped and all(len(g.kept) == g.size for g in self.groups)

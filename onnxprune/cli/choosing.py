@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,18 +175,14 @@ def costs(plan: Plan, *, predicted: bool = True) -> dict[str, tuple[float, float
     """Name -> before and after, for tables; without `predicted`, only what is not to be measured on the result."""
     if plan.before is None or plan.after is None:
         return {}
-    before, after = asdict(plan.before), asdict(plan.after)
+    before, after = plan.before.known(), plan.after.known()
     return {title: (before[name], after[name]) for name, title in _TITLES.items()
-            if after[name] is not None and (predicted or name != "bytes")}  # fmt: skip
+            if name in after and (predicted or name != "bytes")}  # fmt: skip
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """What a plan costs, for a machine; the whole plan is in its file."""
-    cost = {
-        name: {quantity: amount for quantity, amount in asdict(c).items() if amount is not None}
-        for name, c in (("before", plan.before), ("after", plan.after))
-        if c is not None
-    }
+    cost = {name: c.known() for name, c in (("before", plan.before), ("after", plan.after)) if c is not None}
     data = {"data": plan.settings["data"]} if "data" in plan.settings else {}
     return {"model_sha256": plan.model_sha256, **cost, **data}
 

@@ -68,8 +68,8 @@ def _as_json(coupling: Coupling) -> dict[str, Any]:
         "opsets": coupling.view.opsets,
         "bound": coupling.bindings.dims,
         "input_shapes": coupling.bindings.shapes,
-        "dense": asdict(coupling.cost()),
-        "least": asdict(coupling.least_cost()),
+        "dense": coupling.cost().known(),
+        "least": coupling.least_cost().known(),
         "groups": [{**asdict(g), "axis": str(g.axis), "axes": [str(a) for a in g.axes]} for g in coupling.groups],
         "refusals": [asdict(r) for r in coupling.refusals],
     }

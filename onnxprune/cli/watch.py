@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit import edit
-from onnxprune.edit.selection import orders_of, removed_classes_of
+from onnxprune.edit import carry
 from onnxprune.graph.io import save
 from onnxprune.graph.model import Model
 from onnxprune.plan.meeting import Comparison
@@ -29,7 +28,7 @@ class Watch:
     def compare(self, plan: Plan) -> Comparison:
         """Time the dense model and a candidate."""
         before, after = time_in_turn(
-            [self._runner(self._coupling.view.model), self._runner(pruned(self._coupling, plan))],
+            [self._runner(self._coupling.view.model), self._runner(carry(self._coupling, plan).model)],
             _EFFORT,
             clock_for(self._options),
         )
@@ -55,7 +54,7 @@ class CommandWatch:
 
     def compare(self, plan: Plan) -> Comparison:
         """Time a candidate, and the dense model where that was not done yet."""
-        before, after = self.dense(), self._time(pruned(self._coupling, plan))
+        before, after = self.dense(), self._time(carry(self._coupling, plan).model)
         share = after / before
         return Comparison(before, after, share, share, share)
 
@@ -73,8 +72,3 @@ class CommandWatch:
 def watch_for(options: RunOptions, coupling: Coupling, command: str | None) -> Watch | CommandWatch:
     """The user's command if there is one. Raises SettingError for one that cannot be run."""
     return Watch(coupling, options) if command is None else CommandWatch(coupling, command)
-
-
-def pruned(coupling: Coupling, plan: Plan) -> Model:
-    """The coupling's model with the plan carried out."""
-    return edit(coupling, removed_classes_of(coupling, plan), orders_of(coupling, plan)).model

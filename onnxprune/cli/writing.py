@@ -62,12 +62,11 @@ def carry_out(
     The file is verified before it takes its name: onnx's checker, then one run in ONNX Runtime. Gives what was done,
     for JSON.
     """
-    from onnxprune.edit import edit
-    from onnxprune.edit.selection import orders_of, removed_classes_of
+    from onnxprune.edit import carry
     from onnxprune.graph.io import save
 
     with here.step("Removing units"):
-        edited = edit(coupling, removed_classes_of(coupling, plan), orders_of(coupling, plan))
+        edited = carry(coupling, plan)
     checked: dict[str, Any] = {}
 
     def check(path: Path) -> None:
@@ -98,13 +97,16 @@ def carry_out(
 
 def _verify(here: Session, coupling: Coupling, plan: Plan, path: Path) -> dict[str, Any]:
     from onnxprune.check import new_complaints
+    from onnxprune.edit.blocks import blocks_called
     from onnxprune.edit.prediction import Prediction
     from onnxprune.edit.selection import removed_classes_of
     from onnxprune.runtime.verify import verify_file
 
     new_complaints(coupling.view.model, path)
     prediction = Prediction(coupling, removed_classes_of(coupling, plan))
-    expected = {name: prediction.shape(name) for name in coupling.measured}
+    gone = {i for block in blocks_called(coupling, plan.dropped) for i in block.nodes}
+    left = {name for node in coupling.view.nodes if node.index not in gone for name in node.outputs}
+    expected = {name: prediction.shape(name) for name in coupling.measured if name in left}
     inputs = {name: prediction.shape(name) for name in coupling.bindings.shapes}
     return verify_file(path, coupling.view.model.path, inputs, expected, here.options)
 

@@ -14,6 +14,7 @@ from onnxprune.coupling.footprint import Footprint
 from onnxprune.coupling.groups import UnitGroup, Units
 from onnxprune.coupling.nodeview import NodeView, Work
 from onnxprune.coupling.registry import Rule
+from onnxprune.coupling.residual import ResidualBlock, find_blocks
 from onnxprune.coupling.solve import Solution
 from onnxprune.graph.bindings import Bindings
 from onnxprune.graph.shapes import Shapes
@@ -83,6 +84,11 @@ class Coupling:
         return find_balance(self)
 
     @cached_property
+    def blocks(self) -> tuple[ResidualBlock, ...]:
+        """Residual blocks, which can be dropped whole, in graph order."""
+        return find_blocks(self.view, self.shapes, self.parameters)
+
+    @cached_property
     def footprint(self) -> Footprint:
         """What the model costs at any lengths."""
         return Footprint(self)
@@ -142,10 +148,14 @@ class Coupling:
         """The classes and slots behind `groups[index]`."""
         return self.units.groups[index]
 
-    def cost(self, removed: np.ndarray | None = None) -> Cost:
-        """Parameters and MACs with the classes marked in `removed` (bool, see `removed_classes`) gone."""
-        lengths = self.lengths(removed)
-        return Cost(self.footprint.parameters(lengths), self.footprint.macs(lengths))
+    def cost(self, removed: np.ndarray | None = None, dropped: Sequence[ResidualBlock] = ()) -> Cost:
+        """Parameters and MACs with the classes marked in `removed` (bool, see `removed_classes`) and blocks gone."""
+        lengths, take = self.lengths(removed), self.without(dropped)
+        return Cost(take.parameters(lengths), take.macs(lengths))
+
+    def without(self, dropped: Sequence[ResidualBlock]) -> Footprint:
+        """What the model costs at any lengths without some residual blocks."""
+        return Footprint(self, frozenset().union(*(b.nodes for b in dropped))) if dropped else self.footprint
 
     def least_cost(self) -> Cost:
         """The cost with one unit of every group left: how far pruning could go."""

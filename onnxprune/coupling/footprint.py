@@ -103,7 +103,7 @@ class Footprint:
 
     @cached_property
     def _parameters(self) -> Products:
-        shapes = {name: shape for name, shape in self._coupling.parameters.items() if name not in self._orphans}
+        shapes = {name: shape for name, shape in self._coupling.parameters.items() if name not in self.orphans}
         return self._of_shapes(shapes, dict.fromkeys(shapes, 1.0), self._coupling.parameter_slots)
 
     @cached_property
@@ -112,7 +112,7 @@ class Footprint:
 
     @cached_property
     def _stored(self) -> Products:
-        return self._of_stored(self._orphans)
+        return self._of_stored(self.orphans)
 
     def _of_stored(self, without: frozenset[str]) -> Products:
         shapes, sizes = {}, {}
@@ -138,9 +138,11 @@ class Footprint:
         return Products(rows, self._slots)
 
     @cached_property
-    def _orphans(self) -> frozenset[str]:
+    def orphans(self) -> frozenset[str]:
         """Stored tensors that only dropped nodes read."""
         view = self._coupling.view
+        if not self.dropped:
+            return frozenset()
         readers: dict[str, set[int]] = {}
         for name, found in view.consumers.items():
             readers.setdefault(view.identity_source(name), set()).update(

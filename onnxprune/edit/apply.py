@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from onnx import ValueInfoProto
 from onnxprune.analyse import Source, analyse
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.orders import Orders
+from onnxprune.coupling.residual import ResidualBlock
+from onnxprune.edit.blocks import blocks_called, drop_blocks
 from onnxprune.edit.leftovers import drop_leftovers
 from onnxprune.edit.literals import Literals
 from onnxprune.edit.prediction import Prediction
@@ -42,7 +45,13 @@ def apply(source: Source, plan: Plan, coupling: Coupling | None = None) -> Model
     if coupling is None:
         coupling = analyse(source, **analysis_options(plan))
         check_plan(coupling, plan)
-    return edit(coupling, removed_classes_of(coupling, plan), orders_of(coupling, plan)).model
+    return carry(coupling, plan).model
+
+
+def carry(coupling: Coupling, plan: Plan) -> Edited:
+    """`edit` with all that a plan says: the units that go, the order of blocks' members, the residual blocks."""
+    removed = removed_classes_of(coupling, plan)
+    return edit(coupling, removed, orders_of(coupling, plan), blocks_called(coupling, plan.dropped))
 
 
 def analysis_options(plan: Plan) -> dict[str, Any]:
@@ -51,8 +60,30 @@ def analysis_options(plan: Plan) -> dict[str, Any]:
     return {name: plan.analysis[name] for name in names if name in plan.analysis}
 
 
-def edit(coupling: Coupling, removed: np.ndarray, orders: Orders | None = None) -> Edited:
-    """Remove the classes marked in `removed` (bool), of stored tensors brought into the order `orders`. See `apply`."""
+def edit(
+    coupling: Coupling, removed: np.ndarray, orders: Orders | None = None, dropped: Sequence[ResidualBlock] = ()
+) -> Edited:
+    """Remove the classes marked in `removed` (bool), of stored tensors brought into the order `orders`; and blocks.
+
+    See `apply`.
+    """
+    edited = _narrowed(coupling, removed, orders)
+    if not dropped:
+        return edited
+    notes = drop_blocks(edited.model, dropped)
+    prediction = Prediction(coupling, removed, orders)
+    bindings = _rebound(coupling, prediction)
+    shapes = infer_shapes(
+        GraphView(edited.model), bindings, {name: prediction.shape(name) for name in coupling.measured}
+    )
+    verify_shapes(coupling, prediction, shapes)
+    stored = {tensor.name for tensor in edited.model.proto.graph.initializer}
+    inside = coupling.view.constants.keys() - coupling.view.main.initializers.keys()
+    kept = {name: found for name, found in edited.kept.items() if name in stored or name in inside}
+    return Edited(edited.model, kept, (*edited.notes, *notes))
+
+
+def _narrowed(coupling: Coupling, removed: np.ndarray, orders: Orders | None) -> Edited:
     source = coupling.view.model
     if not removed.any():
         return Edited(source.copy(), {}, ())
@@ -69,7 +100,7 @@ def edit(coupling: Coupling, removed: np.ndarray, orders: Orders | None = None) 
     literals = Literals(view, prediction, kept)
     bindings = _rebound(coupling, prediction)
     shapes = infer_shapes(view, bindings, predicted, visit=literals, like=coupling.shapes)
-    for name in drop_leftovers(view, coupling.view, literals):
+    for name in drop_leftovers(view, coupling.view, literals.insertions):
         shapes.shape.pop(name, None)
     verify_shapes(coupling, prediction, shapes)
     if coupling.bindings.any_dynamic:

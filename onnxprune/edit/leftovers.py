@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 
 from onnx import NodeProto
 
-from onnxprune.edit.literals import Literals
+from onnxprune.edit.insertions import Insertions
 from onnxprune.graph.node import Node, Scope
 from onnxprune.graph.view import GraphView
 
 
-def drop_leftovers(view: GraphView, dense: GraphView, literals: Literals) -> set[str]:
+def drop_leftovers(view: GraphView, dense: GraphView, insertions: Insertions) -> set[str]:
     """Change the graphs of `view` in place. What nobody read before the edit stays: it is the user's.
 
     Gives the keys of the values that are no longer computed. The view is of no use afterwards.
     """
     places = _places(view)
-    read = _reads(view, literals.insertions.nodes)
+    read = _reads(view, insertions.nodes)
     had_reader = set(dense.consumers) | dense.exits
     dropped = _drop(places, read, had_reader)
     gone = {name for i in dropped for node in places[i] for name in node.outputs if name}
@@ -27,7 +27,7 @@ def drop_leftovers(view: GraphView, dense: GraphView, literals: Literals) -> set
         _drop_infos(scope, gone)
         if not scope.is_call:
             _drop_initializers(view, scope, unused)
-    literals.insertions.finish(dropped)
+    insertions.finish(dropped)
     return gone
 
 

@@ -38,7 +38,7 @@ from onnxprune.types import OLDEST_PLAN_SCHEMA, PLAN_SCHEMA, Cost, GroupPlan, Pl
 SUFFIX = ".prune.json"
 SCHEMAS = tuple(range(OLDEST_PLAN_SCHEMA, PLAN_SCHEMA + 1))
 _REQUIRED = ("schema", "model_sha256", "groups", "indices", "tensors", "shared", "analysis", "settings")
-_OPTIONAL = ("before", "after", "rows")
+_OPTIONAL = ("before", "after", "rows", "dropped")
 
 
 def to_json(plan: Plan) -> str:
@@ -70,6 +70,7 @@ def to_json(plan: Plan) -> str:
         "settings": plan.settings,
         "analysis": plan.analysis,
         "groups": groups,
+        "dropped": list(plan.dropped) or None,
         "tensors": tensors,
         "shared": shared,
         "rows": rows or None,
@@ -109,6 +110,7 @@ def from_json(text: str, origin: str = "plan") -> Plan:
             name: {_axis(axis, item): _row_cut(item, lists) for axis, item in axes.items()}
             for name, axes in (document["rows"].items() if "rows" in document.value else ())
         },
+        dropped=tuple(item.string() for item in document["dropped"].list()) if "dropped" in document.value else (),
         analysis=_analysis(document["analysis"]),
         settings=document["settings"].object(),
         before=_read_cost(document["before"]) if "before" in document.value else None,

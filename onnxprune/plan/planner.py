@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.blocks import blocks_called
 from onnxprune.edit.selection import orders_of, removed_classes_of
 from onnxprune.errors import SettingError
 from onnxprune.importance import Scores
@@ -127,13 +128,16 @@ def plan_for(
     kept: Mapping[str, Sequence[int]],
     settings: Mapping[str, Any] | None = None,
     blocks: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    dropped: Collection[str] = (),
 ) -> Plan:
     """The plan that keeps the named groups' units `kept[group name]` and all units of all other groups.
+
+    `dropped` names residual blocks (`coupling.blocks`) that go whole.
 
     `blocks` gives for groups that can be balanced (`coupling.balance`) the members that each block keeps, as many as
     `kept` has units: they take the places of these.
 
-    Raises PlanError for a group, units or blocks that the model does not have, and for none kept.
+    Raises PlanError for a group, units or blocks of either kind that the model does not have, and for none kept.
     """
     stay = {name: tuple(sorted(int(unit) for unit in units)) for name, units in kept.items()}
     parts = {name: tuple(tuple(sorted(int(m) for m in block)) for block in of) for name, of in (blocks or {}).items()}
@@ -145,15 +149,18 @@ def plan_for(
     chosen = Plan("", (*groups, *unknown), {}, settings=dict(settings or {}))
     removed = removed_classes_of(coupling, chosen)
     cuts = kept_tensors(coupling, removed, orders_of(coupling, chosen))
+    gone = blocks_called(coupling, dropped)
+    orphans = coupling.without(gone).orphans
     return replace(
         chosen,
+        dropped=tuple(block.name for block in gone),
         model_sha256=coupling.view.model.sha256,
-        tensors=cuts.tensors,
-        shared=cuts.shared,
-        rows=cuts.rows,
+        tensors={name: cut for name, cut in cuts.tensors.items() if name not in orphans},
+        shared={name: cut for name, cut in cuts.shared.items() if name not in orphans},
+        rows={name: cut for name, cut in cuts.rows.items() if name not in orphans},
         analysis={**coupling.options, "bound": dict(coupling.bindings.dims)},
         before=coupling.cost(),
-        after=coupling.cost(removed),
+        after=coupling.cost(removed, gone),
     )
 
 

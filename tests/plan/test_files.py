@@ -125,7 +125,7 @@ def test_a_plan_is_readable() -> None:
     )
     assert to_json(made) == (
         "{\n"
-        '  "schema": 2,\n'
+        '  "schema": 3,\n'
         f'  "model_sha256": "{"ab" * 32}",\n'
         '  "before": {"parameters": 6, "macs": 60},\n'
         '  "after": {"parameters": 4, "macs": 40},\n'
@@ -168,8 +168,8 @@ def changed(change: Callable[[dict], object]) -> str:
     [
         (lambda d: d.pop("groups"), "the field 'groups' is missing"),
         (lambda d: d.update(group=[]), "there is no field 'group'"),
-        (lambda d: d.update(schema=3), "the plan has schema 3, this version reads 2 and older"),
-        (lambda d: d.update(schema="1"), "the plan has schema 1, this version reads 2 and older"),
+        (lambda d: d.update(schema=4), "the plan has schema 4, this version reads 3 and older"),
+        (lambda d: d.update(schema="1"), "the plan has schema 1, this version reads 3 and older"),
         (lambda d: d.pop("schema"), "the field 'schema' is missing"),
         (lambda d: d.update(model_sha256=7), "model_sha256: it must be a string, not a whole number"),
         (lambda d: d.update(groups={}), "groups: it must be a list, not an object"),
@@ -217,7 +217,7 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
     for change in (
         lambda d: d.pop("groups"),
         lambda d: d.update(group=[]),
-        lambda d: d.update(schema=3),
+        lambda d: d.update(schema=4),
         lambda d: d["groups"][1].update(size=True),
         lambda d: d["groups"][0]["kept"].append(-1),
         lambda d: d["tensors"]["w"].update({"x": 0}),
