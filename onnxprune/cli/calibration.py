@@ -88,10 +88,31 @@ def cache_folder(given: Calibrating) -> Path | None:
     return None if given.no_cache else given.cache_dir or default_folder()
 
 
-def measure(here: Session, coupling: Coupling, criterion: str, given: Calibrating) -> dict[str, Any]:
+def influence(here: Session, coupling: Coupling, given: Calibrating) -> dict[str, float]:
+    """How far each residual block turns what passes it, measured on the data or on made-up inputs."""
+    from onnxprune.runtime.data import open_data
+    from onnxprune.runtime.influence import block_influence
+
+    data = None
+    if given.data is not None:
+        data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
+    with here.progress("Looking at blocks", None if data is None else data.samples) as progress:
+        found = block_influence(
+            coupling, data, seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options,
+            progress=progress,
+        )  # fmt: skip
+    if data is None:
+        here.warn("without --data, blocks to drop are chosen by what they do to made-up inputs, which says little")
+    return found
+
+
+def measure(
+    here: Session, coupling: Coupling, criterion: str, given: Calibrating, *, otherwise: bool = False
+) -> dict[str, Any]:
     """What `score` is given as data: the statistics that the criterion needs, and nothing where it needs none.
 
-    Raises SettingError for a criterion that there is not, and for data that cannot be used, needed or not.
+    `otherwise`: the data is of use beside the criterion. Raises SettingError for a criterion that there is not, and for
+    data that cannot be used, needed or not.
     """
     from onnxprune.importance.registry import find
     from onnxprune.importance.traits import traits_of
@@ -105,7 +126,7 @@ def measure(here: Session, coupling: Coupling, criterion: str, given: Calibratin
     data = None
     if given.data is not None:
         data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
-        if not kinds:
+        if not kinds and not otherwise:
             here.warn(f"--data is not used: the criterion {criterion} looks at the weights alone")
     if not kinds:
         return {}

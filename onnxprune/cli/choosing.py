@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, measure
+from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, influence, measure
 from onnxprune.cli.clocking import AUTO, Clocking, Wish, in_time, measured_as_json, not_slower, read_round_to
 from onnxprune.cli.options import Budgets, Choosing, Reach
 from onnxprune.cli.reading import read_ratios
@@ -19,6 +18,7 @@ from onnxprune.types import Budget, Plan
 if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
     from onnxprune.plan.meeting import Met
+    from onnxprune.plan.table import LatencyTable
 
 SUFFIX = ".prune.json"
 _ROWS = 30
@@ -38,7 +38,7 @@ def read_budget(given: Budgets) -> Budget:
         raise SettingError(
             "no budget is given",
             remedy="give --pruning-ratio 0.5, --max-macs 50%, --max-params 50%, --max-bytes 5M, --max-activations 50%, "
-            "--max-latency 50% or --layer-ratio",
+            "--max-latency 50%, --drop-blocks 2 or --layer-ratio",
         )
 
     def read(text: str | None, option: str) -> float | int | None:
@@ -84,14 +84,15 @@ def choose(
     calibrating: Calibrating,
     clocking: Clocking,
     wish: Wish | None,
+    drop: int | Literal["auto"] | None,
 ) -> Choice:
-    """A plan; `wish` is what --max-latency asks for."""
+    """A plan; `wish` is what --max-latency asks for, `drop` what --drop-blocks does."""
     from onnxprune.importance import score
     from onnxprune.plan import plan
 
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
-    data = measure(here, coupling, choosing.criterion, calibrating)
+    data = measure(here, coupling, choosing.criterion, calibrating, otherwise=drop is not None)
     with here.step("Scoring"):
         scores = score(
             coupling,
@@ -102,31 +103,33 @@ def choose(
             data=data,
             balanced=choosing.balanced,
         )
-    planned = partial(
-        plan,
-        coupling,
-        scores,
-        min_keep=reach.min_keep,
-        max_ratio=reach.max_ratio,
-        only=reach.only or (),
-        ignore=reach.ignore or (),
-        scope=reach.scope,
-        exact_only=reach.exact_only,
-        ranking=choosing.ranking or ("local" if wish is None else "efficient"),
-    )
+    settings: dict[str, Any] = {
+        "min_keep": reach.min_keep,
+        "max_ratio": reach.max_ratio,
+        "only": reach.only or (),
+        "ignore": reach.ignore or (),
+        "scope": reach.scope,
+        "exact_only": reach.exact_only,
+        "ranking": choosing.ranking or ("local" if wish is None and drop != AUTO else "efficient"),
+        **_blocks(here, coupling, drop, calibrating),
+    }
+
+    def planned(within: Budget, step: int, table: LatencyTable | None = None) -> Plan:
+        return plan(coupling, scores, within, round_to=step, latency=table, **settings)
+
     met = None
     if wish is None:
         with here.step("Planning"):
-            chosen = planned(budget, round_to=round_to)
+            chosen = planned(budget, round_to)
         if choosing.round_to == AUTO and not chosen.is_empty:
-            chosen = not_slower(here, coupling, clocking, lambda step: planned(budget, round_to=step), round_to)
+            chosen = not_slower(here, coupling, clocking, lambda step: planned(budget, step), round_to)
     else:
         met = in_time(
             here,
             coupling,
             clocking,
             wish,
-            lambda table, share: planned(replace(budget, max_latency=share), latency=table, round_to=round_to),
+            lambda table, share: planned(replace(budget, max_latency=share), round_to, table),
             round_to=round_to,
             cache=cache,
         )
@@ -140,9 +143,42 @@ def choose(
         total = float(values.sum())
         lost = 1 - float(values[list(item.kept)].sum()) / total if total else 0.0
         rows.append(Row(group.name, group.kind, len(item.kept), group.size, lost))
+    if chosen.dropped:
+        here.say_plain(f"residual blocks that go whole: {', '.join(chosen.dropped)}")
     if chosen.is_empty:
         here.warn("the plan removes nothing: the budget is met without, or rounding takes every group back to its size")
     return Choice(chosen, rows, met)
+
+
+def _blocks(
+    here: Session, coupling: Coupling, drop: int | Literal["auto"] | None, given: Calibrating
+) -> dict[str, Any]:
+    """What `plan` is to do with residual blocks: those of least influence go, or as many as the budgets make."""
+    if drop is None:
+        return {}
+    known = len(coupling.blocks)
+    if not known or (drop != AUTO and drop > known):
+        raise SettingError(
+            f"--drop-blocks {drop}: the model has {known or 'no'} residual blocks that can go whole",
+            remedy=f"give at most {known}" if known else "leave it out",
+        )
+    found = influence(here, coupling, given)
+    if drop == AUTO:
+        return {"influence": found}
+    return {"dropped": sorted(found, key=lambda name: found[name])[:drop]}
+
+
+def read_drop(text: str | None, budget: Budget, wish: Wish | None) -> int | Literal["auto"] | None:
+    """--drop-blocks as a number or `auto`, which needs another budget. Raises SettingError for anything else."""
+    from onnxprune.plan.limits import limited
+
+    if text is None or (text.isdecimal() and int(text) > 0):
+        return None if text is None else int(text)
+    if text != AUTO:
+        raise SettingError(f"--drop-blocks {text!r} is no number", remedy="give a whole number of at least 1, or auto")
+    if wish is None and not limited(budget):
+        raise SettingError("--drop-blocks auto: no budget says how many", remedy="give --max-macs 50%, say")
+    return AUTO
 
 
 def _by_reason(coupling: Coupling, unscored: Mapping[int, str]) -> dict[str, list[str]]:
@@ -184,7 +220,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     """What a plan costs, for a machine; the whole plan is in its file."""
     cost = {name: c.known() for name, c in (("before", plan.before), ("after", plan.after)) if c is not None}
     data = {"data": plan.settings["data"]} if "data" in plan.settings else {}
-    return {"model_sha256": plan.model_sha256, **cost, **data}
+    blocks = {"dropped": list(plan.dropped)} if plan.dropped else {}
+    return {"model_sha256": plan.model_sha256, **cost, **blocks, **data}
 
 
 def choice_as_json(choice: Choice) -> dict[str, Any]:

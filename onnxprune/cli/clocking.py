@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxprune.plan.table import LatencyTable
     from onnxprune.types import Plan
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 _PANEL = "Latency"
 _FORM = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>%|ms|us|s)?", re.IGNORECASE)
 _TO_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}

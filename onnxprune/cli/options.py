@@ -52,6 +52,10 @@ class Budgets:
             _BUDGET, "--max-latency", metavar="B", help="Measured time: a share of the dense model's (50%) or 12ms."
         ),
     ] = None
+    drop_blocks: Annotated[
+        str | None,
+        _option(_BUDGET, "--drop-blocks", metavar="N", help="Residual blocks to drop whole, or auto: as budgets need."),
+    ] = None
     layer_ratio: Annotated[
         list[str] | None,
         _option(_BUDGET, "--layer-ratio", metavar="GLOB=R", help="Another ratio for matching layers (repeatable)."),

@@ -23,7 +23,7 @@ def plan(
 
     The plan lists for every stored tensor the indices that stay, and belongs to this very model.
     """
-    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, show
+    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, read_drop, show
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import check_targets
     from onnxprune.graph.io import load
@@ -32,11 +32,12 @@ def plan(
     here = Session(common)
     budget = read_budget(budgets)
     wish = read_latency(budgets.max_latency, clocking)
+    drop = read_drop(budgets.drop_blocks, budget, wish)
     path = output or default_plan_path(model)
     loaded = load(model)
     check_targets(loaded, [path])
     coupling = here.analyse(loaded, analysis)
-    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop)
     save_plan(choice.plan, path)
     show(here, choice.plan, choice.rows)
     here.say_plain(f"wrote {path}")

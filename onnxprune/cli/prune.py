@@ -25,7 +25,7 @@ def prune(
     Writes the smaller model and, beside it, the plan (OUT's name with .prune.json); both or neither. One-shot pruning
     costs accuracy: measure it on your data before you ship the result.
     """
-    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, show
+    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, read_drop, show
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import carry_out, check_settings, check_targets
     from onnxprune.errors import SettingError
@@ -35,6 +35,7 @@ def prune(
     here = Session(common)
     budget = read_budget(budgets)
     wish = read_latency(budgets.max_latency, clocking)
+    drop = read_drop(budgets.drop_blocks, budget, wish)
     if writing.output is None and not dry_run:
         raise SettingError("no output is given", remedy="give -o OUT.onnx, or --dry-run")
     output = writing.output or model
@@ -45,7 +46,7 @@ def prune(
         check_targets(loaded, [output])
         check_targets(loaded, [default_plan_path(output)])
     coupling = here.analyse(loaded, analysis)
-    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop)
     if dry_run:
         show(here, choice.plan, choice.rows)
         here.say("dry run: nothing was written")

@@ -8,10 +8,12 @@ import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.footprint import Footprint
+from onnxprune.coupling.residual import ResidualBlock
 from onnxprune.plan.choices import Choice
 from onnxprune.types import Cost
 
 Counts = tuple[int, ...]
+"""Units kept of each choice; then, for each residual block that may go, 1 while it stays and 0 once it is gone."""
 
 
 class Lengths:
@@ -86,20 +88,22 @@ class Costs:
         choices: Sequence[Choice],
         quantities: Collection[str] = (),
         latency: Callable[[Footprint, np.ndarray], float] | None = None,
+        blocks: Sequence[ResidualBlock] = (),
     ) -> None:
-        """`latency` gives milliseconds, at lengths of slots."""
+        """`latency` gives milliseconds, at lengths of slots; `blocks` are those that may go."""
         self._lengths = Lengths(coupling, choices)
-        self._footprint = coupling.footprint
+        self._coupling, self._choices, self._blocks = coupling, len(choices), blocks
+        self._footprints: dict[Counts, Footprint] = {}
         self._quantities = frozenset(quantities)
         self._latency = latency
         self._known: dict[Counts, Cost] = {}
         self._pressures: dict[Counts, float] = {}
-        self.dense = self._cost(coupling.lengths())
+        self.dense = self._cost(coupling.footprint, coupling.lengths())
 
     def at(self, counts: Counts) -> Cost:
-        """Cost with this many units of each choice kept."""
+        """Cost with this much kept."""
         if counts not in self._known:
-            self._known[counts] = self._cost(self._lengths(counts))
+            self._known[counts] = self._cost(self._footprint(counts), self._lengths(counts[: self._choices]))
         return self._known[counts]
 
     def steering(self, counts: Counts, weights: Mapping[str, float]) -> float:
@@ -115,11 +119,19 @@ class Costs:
 
     def _pressure(self, counts: Counts) -> float:
         if counts not in self._pressures:
-            self._pressures[counts] = self._footprint.pressure(self._lengths(counts))
+            lengths = self._lengths(counts[: self._choices])
+            self._pressures[counts] = self._footprint(counts).pressure(lengths)
         return self._pressures[counts]
 
-    def _cost(self, lengths: np.ndarray) -> Cost:
-        take, asked = self._footprint, self._quantities
+    def _footprint(self, counts: Counts) -> Footprint:
+        stays = counts[self._choices :]
+        if stays not in self._footprints:
+            gone = [block for block, stay in zip(self._blocks, stays, strict=True) if not stay]
+            self._footprints[stays] = self._coupling.without(gone)
+        return self._footprints[stays]
+
+    def _cost(self, take: Footprint, lengths: np.ndarray) -> Cost:
+        asked = self._quantities
         return Cost(
             take.parameters(lengths),
             take.macs(lengths),

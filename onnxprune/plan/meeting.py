@@ -57,12 +57,12 @@ def meet_latency(
         found = Met(made, table, measure(made))
         if not correct or _CLOSE * share <= found.measured.share <= share:
             return found
-        if any(made.groups == other.plan.groups for other in tried):
+        if any((made.groups, made.dropped) == (other.plan.groups, other.plan.dropped) for other in tried):
             tried.append(found)
             break  # a coarse rounding leaves nothing in between
         tried.append(found)
         kept = tuple(len(group.kept) for group in made.groups)
-        table = table.corrected(kept, round(found.measured.share * table.dense, 5))
+        table = table.corrected(kept, round(found.measured.share * table.dense, 5), made.dropped)
     enough = [met for met in tried if met.measured.share <= share]
     if not enough:
         nearest = min(tried, key=lambda met: met.measured.share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -17,7 +18,7 @@ from onnxprune.importance import Scores
 from onnxprune.plan.choices import Choice
 from onnxprune.plan.costs import Costs
 from onnxprune.plan.counts import counts_for
-from onnxprune.plan.finding import Finder
+from onnxprune.plan.finding import EFFICIENT, Blocks, Finder
 from onnxprune.plan.limits import limited, limits
 from onnxprune.plan.predicting import Predictor
 from onnxprune.plan.scope import check_ratio, groups_in_scope, ratios_by_group
@@ -44,6 +45,8 @@ def plan(
     ranking: str = "local",
     losses: Mapping[int, np.ndarray] | None = None,
     latency: LatencyTable | None = None,
+    dropped: Collection[str] = (),
+    influence: Mapping[str, float] | None = None,
 ) -> Plan:
     """Choose which units go.
 
@@ -61,6 +64,9 @@ def plan(
     **Latency.** `max_latency` needs a `latency` table of this model (timing.py), by which the time of every choice is
     predicted.
 
+    **Blocks.** The residual blocks (`coupling.blocks`) named in `dropped` go whole. With `influence` (of each block,
+    see runtime/influence.py) and the ranking "efficient" others go, too, where they cost less than units do.
+
     **Rounding.** A group of at least 2 x `round_to` units is left with the multiple of `round_to` nearest to what the
     share asks for (the larger of two), never fewer than `round_to`, or left whole. Smaller groups, heads and experts
     are not rounded: the nearest whole number stays. None or 1 turns it off. Limits hold after rounding.
@@ -74,7 +80,7 @@ def plan(
     Raises SettingError for a bad value or a name that nothing has, BudgetError, which says how far one can get, for
     a budget that cannot be met.
     """
-    _check(coupling, scores, budget, round_to, min_keep, max_ratio, latency)
+    _check(coupling, scores, budget, round_to, min_keep, max_ratio, latency, dropped)
     own = ratios_by_group(coupling, budget.ratios)
     built = structures(coupling)
     reached = groups_in_scope(coupling, only=only, ignore=ignore, scope=scope, exact_only=exact_only)
@@ -89,10 +95,13 @@ def plan(
         for group in reached
         if group.index not in scores.unscored
     ]
-    costs = Costs(coupling, choices, limited(budget), None if latency is None else Predictor(coupling, latency))
-    finder = Finder(coupling, choices, costs, ranking, budget.ratio or 0.0, losses)
+    blocks = _blocks(coupling, dropped, influence if ranking == EFFICIENT else None)
+    predict = None if latency is None else Predictor(coupling, latency)
+    costs = Costs(coupling, choices, limited(budget), predict, blocks.blocks)
+    finder = Finder(coupling, choices, costs, ranking, budget.ratio or 0.0, losses, blocks)
     found = finder.find(limits(budget, costs.dense))
-    kept = {c.group.name: c.best(count) for c, count in zip(choices, found.counts, strict=True)}
+    kept = {c.group.name: c.best(count) for c, count in zip(choices, found.counts, strict=False)}
+    gone = [block.name for block in blocks.gone(found.counts[len(choices) :])]
     settings = {
         "criterion": scores.criterion,
         "normalise": scores.normalise,
@@ -116,11 +125,13 @@ def plan(
         settings["unscored"] = unscored
     if scores.data:
         settings["data"] = dict(scores.data)
-    blocks: dict[str, list[list[int]]] = {}
+    members: dict[str, list[list[int]]] = {}
     for group in coupling.groups:
         if group.index in scores.choices and len(kept.get(group.name, ())) not in (0, group.size):
-            blocks[group.name] = scores.choices[group.index][:, kept[group.name]].tolist()
-    return replace(plan_for(coupling, kept, settings, blocks), before=costs.dense, after=found.cost)
+            members[group.name] = scores.choices[group.index][:, kept[group.name]].tolist()
+    if influence is not None:
+        settings["influence"] = {name: round(value, 6) for name, value in influence.items()}
+    return replace(plan_for(coupling, kept, settings, members, gone), before=costs.dense, after=found.cost)
 
 
 def plan_for(
@@ -164,6 +175,19 @@ def plan_for(
     )
 
 
+def _blocks(coupling: Coupling, dropped: Collection[str], influence: Mapping[str, float] | None) -> Blocks:
+    """Those that are gone, and with `influence` those that may go.
+
+    Without a block what passes is off by the sine of the angle that it would have been turned by; the loss is minus the
+    logarithm of what is left of 1, as `kept_share` has it of units.
+    """
+    gone = blocks_called(coupling, dropped)
+    free = [block for block in coupling.blocks if block not in gone and block.name in (influence or {})]
+    cosines = [min(max(1 - (influence or {})[block.name], 0.0), 1.0) for block in free]
+    losses = [-math.log(max(1 - math.sqrt(1 - cosine**2), 1e-12)) for cosine in cosines]
+    return Blocks((*gone, *free), (*[0] * len(gone), *[1] * len(free)), (*[0.0] * len(gone), *losses))
+
+
 def _check(
     coupling: Coupling,
     scores: Scores,
@@ -172,10 +196,11 @@ def _check(
     min_keep: int,
     max_ratio: float | None,
     latency: LatencyTable | None,
+    dropped: Collection[str],
 ) -> None:
     if [np.shape(values) for values in scores.values] != [(group.size,) for group in coupling.groups]:
         raise SettingError("the scores are not of this model's groups", remedy="score the same coupling")
-    if budget == Budget():
+    if budget == Budget() and not dropped:
         raise SettingError(
             "no budget is given", remedy="give a ratio of units to remove, or the MACs or parameters to keep"
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.footprint import Footprint, Products
+from onnxprune.edit.blocks import blocks_called
 from onnxprune.plan.choices import Choice
 from onnxprune.plan.costs import Lengths
 from onnxprune.plan.counts import Counts
@@ -35,7 +36,10 @@ class Predictor:
         self._factors = [
             _fit(np.stack([row[segment] for row in rows]), times[:, segment]) for segment in range(times.shape[1])
         ]
-        sums = np.array([self._sum(coupling.footprint, lengths_at(sample.kept)) for sample in table.samples])
+        footprints = [coupling.without(blocks_called(coupling, sample.dropped)) for sample in table.samples]
+        sums = np.array([
+            self._sum(take, lengths_at(sample.kept)) for take, sample in zip(footprints, table.samples, strict=True)
+        ])  # fmt: skip
         self._at = np.log(sums)
         self._weight = np.array([_PLAN if sample.segments is None else 1.0 for sample in table.samples])
         self._off = np.log([sample.whole for sample in table.samples]) - self._at
@@ -48,7 +52,7 @@ class Predictor:
 
     def _sum(self, footprint: Footprint, lengths: np.ndarray) -> float:
         found = self._features(footprint, lengths)
-        return float(sum(max(f @ row, 1e-6) for f, row in zip(self._factors, found, strict=True)))
+        return float(sum(max(f @ row, 1e-6 * row[0]) for f, row in zip(self._factors, found, strict=True)))
 
 
 class _Features:
@@ -93,7 +97,8 @@ class _Features:
             elements = elements * [not footprint.dropped.issuperset(makers) for makers in self._makers]
         found = []
         for segment in range(self._segments):
-            found.append(np.concatenate([[1.0], macs[self._works == segment], elements[self._rows == segment]]))
+            row = np.concatenate([[1.0], macs[self._works == segment], elements[self._rows == segment]])
+            found.append(row if row[1:].any() or len(row) == 1 else np.zeros_like(row))  # gone with all its nodes
         return found
 
 

@@ -51,11 +51,17 @@ def readers(coupling: Coupling, choices: Sequence[Choice]) -> list[int]:
 
 
 class Spender:
-    """Spends importance: `losses[k][n]` is what keeping n units of choice k loses, 0 for all of them."""
+    """Spends importance: `losses[k][n]` is what keeping n units of choice k loses, 0 for all of them.
 
-    def __init__(self, choices: Sequence[Choice], losses: Sequence[np.ndarray], costs: Costs) -> None:
-        self._losses, self._costs = losses, costs
-        self._levels = [_levels(choice) for choice in choices]
+    After the choices come residual blocks that may go: `blocks[b]` is what is lost without one.
+    """
+
+    def __init__(
+        self, choices: Sequence[Choice], losses: Sequence[np.ndarray], costs: Costs, blocks: Sequence[float] = ()
+    ) -> None:
+        self._losses = [*losses, *(np.array([loss, 0.0]) for loss in blocks)]
+        self._costs = costs
+        self._levels = [*map(_levels, choices), *([0] for _ in blocks)]
 
     def within(self, limits: Sequence[Limit], start: Counts) -> Counts:
         """How many units of each choice stay, from `start` down, within all limits.

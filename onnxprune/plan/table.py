@@ -25,11 +25,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Sample:
-    """Milliseconds of the whole model and of each segment (None where not timed) with so many units of each group."""
+    """Milliseconds of the whole model and of each segment (None where not timed) with so many units of each group.
+
+    `dropped` names the residual blocks that were gone.
+    """
 
     kept: tuple[int, ...]
     whole: float
     segments: tuple[float, ...] | None = None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,18 @@ class LatencyTable:
         """Milliseconds of the dense model."""
         return self.samples[0].whole
 
-    def corrected(self, kept: tuple[int, ...], whole: float) -> LatencyTable:
+    def corrected(self, kept: tuple[int, ...], whole: float, dropped: tuple[str, ...] = ()) -> LatencyTable:
         """The table with one more whole model measured."""
-        return replace(self, samples=(*self.samples, Sample(kept, whole)))
+        return replace(self, samples=(*self.samples, Sample(kept, whole, dropped=dropped)))
 
 
 def check_table(table: LatencyTable, coupling: Coupling, origin: str) -> None:
     """Raise SettingError, which names `origin`, for a table of another model."""
     groups = {group.name: group.size for group in coupling.groups}
-    if table.groups != groups or not all(name in coupling.view.producer for name in table.cuts):
+    blocks = {block.name for block in coupling.blocks}
+    is_known = all(name in coupling.view.producer for name in table.cuts)
+    is_known = is_known and all(blocks.issuperset(sample.dropped) for sample in table.samples)
+    if table.groups != groups or not is_known:
         raise SettingError(
             f"--latency-table {origin}: it was measured for another model, or under other --bind or --input-shapes",
             remedy="measure one for this model: give the name of a file that does not exist yet",
@@ -74,7 +81,8 @@ def table_to_json(table: LatencyTable) -> str:
     samples = []
     for sample in table.samples:
         times = {} if sample.segments is None else {"segments": list(sample.segments)}
-        samples.append(json.dumps({"kept": list(sample.kept), "whole": sample.whole, **times}))
+        gone = {"dropped": list(sample.dropped)} if sample.dropped else {}
+        samples.append(json.dumps({"kept": list(sample.kept), "whole": sample.whole, **times, **gone}))
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     return "{" + ",\n".join([*lines, '"samples": [' + ",\n".join(samples) + "]"]) + "}\n"
 
@@ -114,7 +122,7 @@ def _read(document: Field) -> LatencyTable:
 
 
 def _sample(item: Field, groups: Mapping[str, int]) -> Sample:
-    item.keys(("kept", "whole"), ("segments",))
+    item.keys(("kept", "whole"), ("segments", "dropped"))
     kept = item["kept"].counts()
     if len(kept) != len(groups) or not all(0 < k <= size for k, size in zip(kept, groups.values(), strict=True)):
         raise item["kept"].wrong("it must have a number for each group, of at least 1 and at most its size")
@@ -122,4 +130,5 @@ def _sample(item: Field, groups: Mapping[str, int]) -> Sample:
     whole = item["whole"].number()
     if not whole > 0:
         raise item["whole"].wrong("no model takes no time")
-    return Sample(kept, whole, times)
+    gone = tuple(name.string() for name in item["dropped"].list()) if "dropped" in item.value else ()
+    return Sample(kept, whole, times, gone)

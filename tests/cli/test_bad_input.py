@@ -146,7 +146,7 @@ BAD_SETTINGS = [
     (("--pruning-ratio", "0.5", "--scope", "heads"), "no group of kind heads", "it has"),
     (("--pruning-ratio", "0.5", "--criterion", "l3"), "'l3'", "l1, l2, lamp"),
     (("--pruning-ratio", "0.5", "--ranking", "best"), "'best'", "local, global"),
-    (("--pruning-ratio", "0.5", "--round-to", "0"), "--round-to", "onnxprune prune --help"),
+    (("--pruning-ratio", "0.5", "--round-to", "0"), "--round-to", "whole number"),
     (("--pruning-ratio", "0.5", "--min-keep", "0"), "--min-keep", "onnxprune prune --help"),
     (("--pruning-ratio", "0.5", "--max-ratio", "3"), "--max-ratio is 3", "from 0"),
     (("--pruning-ratio", "0.5", "--bind", "batch"), "--bind batch", "batch=2"),
