@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.session import Session
 from onnxprune.errors import SettingError
 
@@ -96,7 +97,7 @@ def influence(here: Session, coupling: Coupling, given: Calibrating) -> dict[str
     data = None
     if given.data is not None:
         data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
-    with here.progress("Looking at blocks", None if data is None else data.samples) as progress:
+    with samples_bar(here, "Looking at blocks", None if data is None else data.samples) as progress:
         found = block_influence(
             coupling, data, seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options,
             progress=progress,
@@ -131,7 +132,7 @@ def measure(
     if not kinds:
         return {}
     cache = cache_folder(given)
-    with here.progress("Calibrating", None if data is None else data.samples) as progress:
+    with samples_bar(here, "Calibrating", None if data is None else data.samples) as progress:
         statistics = calibrate(
             coupling, data, kinds,
             seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, cache=cache,

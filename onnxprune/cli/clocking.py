@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.session import Session
 from onnxprune.errors import BudgetError, SettingError
 
@@ -217,7 +218,7 @@ def _table(
 def _measured(here: Session, coupling: Coupling, round_to: int) -> LatencyTable:
     from onnxprune.plan.timing import measure_table
 
-    with here.progress("Timing layers") as progress:
+    with samples_bar(here, "Timing layers", None) as progress:
         return measure_table(coupling, here.options, round_to=round_to, progress=progress)
 
 

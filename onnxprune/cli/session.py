@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -61,22 +61,6 @@ class Session:
     def detail(self, text: str) -> None:
         """Print to standard error what -v asks for."""
         log.info("%s", text)
-
-    @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
-        """A bar on standard error while something long runs; nothing stays of it, or shows where no terminal is.
-
-        Gives what is to be told how many of how many steps are done.
-        """
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        silent = self.quiet or self.json or not console.is_terminal
-        with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def answer(self, found: Mapping[str, Any]) -> None:
         """Print one JSON object, if that was asked for."""
