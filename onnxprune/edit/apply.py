@@ -94,7 +94,7 @@ def _narrowed(coupling: Coupling, removed: np.ndarray, orders: Orders | None) ->
         without=[name for name, kept in in_place.items() if kept and name in coupling.view.initializers]
     )
     view = GraphView(model, coupling.view, changed)
-    notes, kept = slice_stored(model, view, prediction, changed, in_place)
+    notes, kept = slice_stored(view, prediction, changed, in_place)
     _resize_infos(view, prediction, kept)
     predicted = {name: prediction.shape(name) for name in coupling.measured}
     literals = Literals(view, prediction, kept)

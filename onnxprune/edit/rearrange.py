@@ -18,5 +18,5 @@ def rearrange(coupling: Coupling, orders: Orders) -> Model:
     changed = kept_by_use(prediction)
     in_place = kept_in_place(prediction, changed)
     model = coupling.view.model.copy()
-    slice_stored(model, GraphView(model, coupling.view, changed), prediction, changed, in_place)
+    slice_stored(GraphView(model, coupling.view, changed), prediction, changed, in_place)
     return model

@@ -7,6 +7,7 @@ the most common choice get an initializer of their own.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -63,13 +64,12 @@ def kept_in_place(prediction: Prediction, changed: dict[str, dict[Use, Kept]]) -
 
 
 def slice_stored(
-    model: Model,
     view: GraphView,
     prediction: Prediction,
     changed: dict[str, dict[Use, Kept]],
     in_place: dict[str, Kept],
 ) -> tuple[list[str], dict[str, Kept]]:
-    """Slice `model` (a copy of the coupling's, without the content of what changes in place).
+    """Slice the stored tensors of `view`'s model (a copy of the coupling's, without the content of what changes in place).
 
     For `changed` see `kept_by_use`, for `in_place` `kept_in_place`. Gives notes for the report, and what was kept of
     each stored tensor that changed.
@@ -78,7 +78,7 @@ def slice_stored(
     kept_of = dict(in_place)
     for name, uses in changed.items():
         source = prediction.coupling.view.constants[name]
-        _put(model, view, prediction, name, source, in_place[name])
+        _put(view, prediction, name, source, in_place[name])
         clones: dict[Signature, str] = {_signature(in_place[name]): ""}
         for (node, position), kept in uses.items():
             if (node, position) == EVERY_USE:
@@ -146,16 +146,23 @@ def _sliced(model: Model, tensor: TensorProto, kept: Kept) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _put(model: Model, view: GraphView, prediction: Prediction, name: str, source: TensorProto, kept: Kept) -> None:
-    if not kept:
-        return
-    dense = prediction.coupling.view.model
+def _put(view: GraphView, prediction: Prediction, name: str, source: TensorProto, kept: Kept) -> None:
+    if kept:
+        compute = partial(_sliced, prediction.coupling.view.model, source, kept)
+        put_stored(view, name, _new_dims(list(source.dims), kept), compute)
+
+
+def put_stored(view: GraphView, name: str, dims: Sequence[int], compute: Callable[[], np.ndarray]) -> None:
+    """Give the stored tensor of that key, in `view`'s model, the shape `dims` and the array of `compute`.
+
+    Of the main graph's initializers that is computed when it is asked for, of others at once.
+    """
     if name in view.main.initializers:
-        model.defer(name, _new_dims(list(source.dims), kept), partial(_sliced, dense, source, kept))
+        view.model.defer(name, dims, compute)
         return
     if name in view.initializers:  # of a body
-        set_array(view.initializers[name], _sliced(dense, source, kept))
+        set_array(view.initializers[name], compute())
         return
     for attr in view.producer[name].proto.attribute:
         if attr.name == "value":
-            set_array(attr.t, _sliced(dense, source, kept))
+            set_array(attr.t, compute())

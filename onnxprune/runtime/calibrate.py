@@ -49,9 +49,12 @@ def calibrate(
     options: RunOptions | None = None,
     cache: Path | None = None,
     memory: int = MEMORY,
+    every: bool = False,
     progress: Progress | None = None,
 ) -> Statistics:
     """Statistics of the given `kinds` (statistics.KINDS) for all consumers of the coupling's groups.
+
+    With `every`, also for those that read what no group has a part in.
 
     Without `data`, of made-up inputs, and the result says so. `positions` limits the rows that each sample adds to
     `gram` (None: all places), drawn with `seed`. `mask` names an input [samples, sequence] that is 0 where a token
@@ -70,12 +73,12 @@ def calibrate(
     if data is None:
         data = SyntheticData(coupling.view, coupling.bindings, seed=seed)
         log.warning("no data is given: statistics are those of made-up inputs, which say little of real ones")
-    consumers = consumers_of(coupling)
+    consumers = consumers_of(coupling, every=every)
     wanted = [kind for kind in KINDS if kind in kinds]
     sampling = Sampling(positions, seed)
     batch = batch or batch_for(coupling.view, coupling.shapes.shape, [s.tensor for s in sources_of(consumers)])
     store = ArrayCache(None if cache is None else cache / "statistics")
-    keys = {kind: _key(coupling, data, kind, sampling, mask, batch, options, cache) for kind in wanted}
+    keys = {kind: _key(coupling, data, kind, sampling, mask, batch, options, cache, every) for kind in wanted}
     arrays: dict[str, np.ndarray] = {}
     missing, samples = [], 0
     for kind in wanted:
@@ -164,6 +167,7 @@ def _key(
     batch: int,
     options: RunOptions,
     cache: Path | None,
+    every: bool,
 ) -> dict[str, Any]:
     """All that the statistics of a kind follow from. Hashing the data is left out where nothing is kept."""
     if cache is None:
@@ -171,6 +175,6 @@ def _key(
     key: dict[str, Any] = {
         "format": _FORMAT, "onnxprune": __version__, "onnxruntime": onnxruntime().__version__,
         "model": coupling.view.model.sha256, "analysis": coupling.options, "data": data.sha256, "kind": kind,
-        "mask": mask, "batch": batch, "provider": options.provider, "threads": options.threads,
+        "mask": mask, "batch": batch, "every": every, "provider": options.provider, "threads": options.threads,
     }  # fmt: skip
     return key | ({"positions": sampling.positions, "seed": sampling.seed} if kind == GRAM else {})

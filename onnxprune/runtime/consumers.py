@@ -111,8 +111,11 @@ class Consumer:
         return np.asarray(measure(weight).sum(axis=others, dtype=np.float64))
 
 
-def consumers_of(coupling: Coupling) -> tuple[Consumer, ...]:
-    """Every consumer of every group whose data can be had by running the model, in graph order."""
+def consumers_of(coupling: Coupling, *, every: bool = False) -> tuple[Consumer, ...]:
+    """Every consumer of every group whose data can be had by running the model, in graph order.
+
+    With `every`, also those of axes that must stay.
+    """
     within = _unit_classes(coupling)
     there = set(coupling.view.inputs) | {name for node in coupling.view.graph.node for name in node.output if name}
     found: dict[tuple[int, int, int], Consumer] = {}
@@ -123,7 +126,7 @@ def consumers_of(coupling: Coupling) -> tuple[Consumer, ...]:
             continue  # a quantiser hands on what it reads, and its readers are consumers themselves
         x = node.input(place[0])
         consumer = _consumer(coupling, node, x, place[1], zero)
-        if consumer.source.tensor in there and _is_prunable(coupling, x, place[1], within):
+        if consumer.source.tensor in there and (every or _is_prunable(coupling, x, place[1], within)):
             found[index, *place] = consumer
     return tuple(found[key] for key in sorted(found))
 

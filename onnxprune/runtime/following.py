@@ -1,0 +1,91 @@
+"""Two models side by side over the same data: what a consumer reads in one, and what it should give by the other.
+
+That is what a repair needs of a layer whose input has already changed: products of the rows that it reads now, alone
+and with the outputs that the dense model has at the same places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxprune.graph.view import GraphView
+from onnxprune.runtime.consumers import Consumer
+from onnxprune.runtime.data import Data
+from onnxprune.runtime.moments import RowProducts
+from onnxprune.runtime.ort import RunOptions
+from onnxprune.runtime.rows import Sampling
+from onnxprune.runtime.stream import batch_for, stream
+
+DENSE, CHANGED = "dense", "changed"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A consumer (of the changed model) and the value `target` (of the dense one) that its output should come near.
+
+    `minus` is a value of the changed model that is added to the output on the way to `target`.
+    """
+
+    consumer: Consumer
+    target: str
+    minus: str | None = None
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means over rows x of the changed model and targets t, float64, per group of the consumer.
+
+    `second` [groups, D, D] of x xᵀ, `mean` [groups, D] of x, `cross` [groups, D, K] of x tᵀ, `target_mean` [groups, K]
+    and `target_second` [groups, K] of t and its square; over `rows` rows. D as in Consumer.matrix.
+    """
+
+    second: np.ndarray
+    mean: np.ndarray
+    cross: np.ndarray
+    target_mean: np.ndarray
+    target_second: np.ndarray
+    rows: int
+
+
+@dataclass(frozen=True)
+class Following:
+    """Data, and how it is run: called with the views of both models and with aims, it gives the moments of each.
+
+    `positions` rows of each sample at most, drawn with `seed`; `mask` names the input that marks padding.
+    """
+
+    data: Data
+    options: RunOptions = RunOptions()
+    positions: int | None = 256
+    seed: int = 0
+    mask: str | None = None
+    batch: int | None = None
+
+    def __call__(
+        self, dense: GraphView, changed: GraphView, aims: Sequence[Aim], shapes: dict[str, tuple[int, ...]],
+        dtypes: dict[str, int],
+    ) -> list[Moments]:  # fmt: skip
+        sampling = Sampling(self.positions, self.seed)
+        sums = [
+            RowProducts(
+                aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target),
+                minus=None if aim.minus is None else (CHANGED, aim.minus),
+            )
+            for aim in aims
+        ]  # fmt: skip
+        read = [name for total in sums for _, name in total.reads]
+        stream(
+            {DENSE: dense, CHANGED: changed}, sums, self.data,
+            batch=self.batch or batch_for(dense, shapes, read), options=self.options, mask=self.mask, dtypes=dtypes,
+        )  # fmt: skip
+        found = []
+        for total in sums:
+            result = total.result()
+            found.append(Moments(
+                result["second"], result["mean"], result["cross"], result["target_mean"], result["target_second"],
+                int(result["rows"]),
+            ))  # fmt: skip
+        return found
