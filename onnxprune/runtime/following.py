@@ -6,7 +6,7 @@ and with the outputs that the dense model has at the same places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Following:
-    """Data, and how it is run: called with the views of both models and with aims, it gives the moments of each.
+    """Data, and how it is run.
 
     `positions` rows of each sample at most, drawn with `seed`; `mask` names the input that marks padding.
     """
@@ -64,28 +64,40 @@ class Following:
     mask: str | None = None
     batch: int | None = None
 
-    def __call__(
-        self, dense: GraphView, changed: GraphView, aims: Sequence[Aim], shapes: dict[str, tuple[int, ...]],
-        dtypes: dict[str, int],
-    ) -> list[Moments]:  # fmt: skip
-        sampling = Sampling(self.positions, self.seed)
-        sums = [
-            RowProducts(
-                aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target),
-                minus=None if aim.minus is None else (CHANGED, aim.minus),
-            )
-            for aim in aims
-        ]  # fmt: skip
-        read = [name for total in sums for _, name in total.reads]
-        stream(
-            {DENSE: dense, CHANGED: changed}, sums, self.data,
-            batch=self.batch or batch_for(dense, shapes, read), options=self.options, mask=self.mask, dtypes=dtypes,
-        )  # fmt: skip
-        found = []
-        for total in sums:
-            result = total.result()
-            found.append(Moments(
-                result["second"], result["mean"], result["cross"], result["target_mean"], result["target_second"],
-                int(result["rows"]),
-            ))  # fmt: skip
-        return found
+
+def accumulators(how: Following, aims: Sequence[Aim]) -> list[RowProducts]:
+    """What takes in the values of both models, one for each aim."""
+    sampling = Sampling(how.positions, how.seed)
+    return [
+        RowProducts(
+            aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target),
+            minus=None if aim.minus is None else (CHANGED, aim.minus),
+        )
+        for aim in aims
+    ]  # fmt: skip
+
+
+def moments_of(total: RowProducts) -> Moments:
+    """What an accumulator has found."""
+    found = total.result()
+    return Moments(
+        found["second"], found["mean"], found["cross"], found["target_mean"], found["target_second"],
+        int(found["rows"]),
+    )  # fmt: skip
+
+
+def follow(
+    how: Following, dense: GraphView, changed: GraphView, aims: Sequence[Aim], shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, int],
+) -> list[Moments]:  # fmt: skip
+    """The moments of each aim, from one pass of both models over the data.
+
+    Raises what `stream` raises.
+    """
+    sums = accumulators(how, aims)
+    read = [name for total in sums for _, name in total.reads]
+    stream(
+        {DENSE: dense, CHANGED: changed}, sums, how.data,
+        batch=how.batch or batch_for(dense, shapes, read), options=how.options, mask=how.mask, dtypes=dtypes,
+    )  # fmt: skip
+    return [moments_of(total) for total in sums]

@@ -56,7 +56,7 @@ def stream(
     for item in data.batches(batch):
         where = f"samples {item.first} to {item.first + item.size - 1} of {data.origin}"
         values = {name: tap.values(item.feeds, where) for name, tap in taps.items()}
-        tokens = None if mask is None else Tokens(_mask(mask, item.feeds))
+        tokens = tokens_of(mask, item.feeds)
         for accumulator in accumulators:
             accumulator.add(values, item, tokens)
         del values  # before the next batch is run
@@ -78,12 +78,15 @@ def batch_for(view: GraphView, shapes: Mapping[str, tuple[int, ...]], names: Seq
     return int(min(max(1.0, VALUES_LIMIT // max(4 * elements, 1)), LARGEST_BATCH))
 
 
-def _mask(name: str, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-    if name not in feeds:
-        raise SettingError(f"--mask-input: there is no input {name!r}", remedy="there are " + ", ".join(feeds))
-    found = np.asarray(feeds[name])
+def tokens_of(mask: str | None, feeds: Mapping[str, np.ndarray]) -> Tokens | None:
+    """Which tokens of a batch are real, by the input `mask`; None without one. Raises SettingError as `stream` does."""
+    if mask is None:
+        return None
+    if mask not in feeds:
+        raise SettingError(f"--mask-input: there is no input {mask!r}", remedy="there are " + ", ".join(feeds))
+    found = np.asarray(feeds[mask])
     if found.ndim != 2:
         raise SettingError(
-            f"--mask-input: {name!r} has the shape {list(found.shape)}", remedy="a mask is [samples, sequence]"
+            f"--mask-input: {mask!r} has the shape {list(found.shape)}", remedy="a mask is [samples, sequence]"
         )
-    return np.asarray(found != 0)
+    return Tokens(np.asarray(found != 0))

@@ -51,20 +51,20 @@ def _cut(graph: GraphProto, wanted: Iterable[str]) -> None:
         index = makers.get(pending.pop())
         if index is not None and index not in kept:
             kept.add(index)
-            pending += [*graph.node[index].input, *_read_inside(graph.node[index])]
+            pending += [*graph.node[index].input, *read_inside(graph.node[index])]
     nodes = [NodeProto.FromString(graph.node[index].SerializeToString()) for index in sorted(kept)]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _read_inside(node: NodeProto) -> Iterator[str]:
+def read_inside(node: NodeProto) -> Iterator[str]:
     """Names that the node's bodies read; some are their own, which no node around them makes."""
     for attribute in node.attribute:
         for body in [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs:
             yield from (output.name for output in body.output)
             for inner in body.node:
                 yield from inner.input
-                yield from _read_inside(inner)
+                yield from read_inside(inner)
 
 
 def data_folder(model: Model) -> Path | None:
@@ -118,11 +118,11 @@ class Tap:
         """
         mine = {name: array for name, array in feeds.items() if name in self._inputs}
         for name, array in mine.items():  # a mask may be fed with infinities, but nothing with NaN
-            _check_finite(name, array, f"{where} give", "check the data", infinity=name in self._fed)
+            check_finite(name, array, f"{where} give", "check the data", infinity=name in self._fed)
         found = {name: np.asarray(mine[name]) for name in self._fed}
         made = run(self._session, self._outputs, mine) if self._outputs else []
         for name, array in zip(self._made, made, strict=True):
-            _check_finite(
+            check_finite(
                 name, array, f"{where} make",
                 "check the data's preprocessing; in float16, what is larger than 65504 overflows",
             )  # fmt: skip
@@ -130,7 +130,8 @@ class Tap:
         return {**self._fixed, **found}
 
 
-def _check_finite(name: str, array: np.ndarray, who: str, remedy: str, *, infinity: bool = True) -> None:
+def check_finite(name: str, array: np.ndarray, who: str, remedy: str, *, infinity: bool = True) -> None:
+    """Raise ModelError where a value holds NaN, or infinity if that is looked for; `who` makes it."""
     if array.dtype.kind not in "fV" or np.isfinite(array).all():
         return
     is_nan = bool(np.isnan(array).any())

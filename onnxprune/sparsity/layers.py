@@ -60,7 +60,7 @@ def find_layers(coupling: Coupling, weights: Weights) -> tuple[Layer, ...]:
         array = view.model.array(view.constants[weight.name])
         if consumer is not None and view.nodes[use.node].scope.is_main and array.dtype.kind in "fV":
             layers[use.node] = consumer, weight, use
-    depth = _depths(view, set(layers))
+    depth = depths(view, set(layers))
     found = []
     for node, (consumer, weight, use) in layers.items():
         bias, target, minus = _behind(coupling, view.nodes[node], depth)
@@ -74,7 +74,7 @@ def _weight_at(consumer: Consumer) -> int:
     return 1 if consumer.position == 0 else 0
 
 
-def _depths(view: GraphView, layers: set[int]) -> dict[str, int]:
+def depths(view: GraphView, layers: set[int]) -> dict[str, int]:
     """Per value how many layers it has gone through, along the longest way."""
     depth: dict[str, int] = {}
     for node in view.nodes:

@@ -18,10 +18,11 @@ from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.stored import put_stored
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
-from onnxprune.runtime.following import Following, Moments
+from onnxprune.runtime.following import Aim, Following, Moments, follow
+from onnxprune.runtime.walking import Walking, can_walk
 from onnxprune.sparsity.choosing import Method, Problem, repaired
 from onnxprune.sparsity.fit import least_squares
-from onnxprune.sparsity.layers import Layer
+from onnxprune.sparsity.layers import Layer, depths
 from onnxprune.sparsity.stored import put_operand
 from onnxprune.sparsity.wanted import Target
 
@@ -49,7 +50,7 @@ def sparsify_layers(
     layers: Sequence[Layer],
     targets: Mapping[str, Target],
     method: Method,
-    follow: Following,
+    how: Following,
     *,
     repair: bool,
     damping: float = DAMPING,
@@ -68,10 +69,9 @@ def sparsify_layers(
         if layer.weight.name in targets or (repair and layer.stage > first)
     ]  # fmt: skip
     found: list[Fitted] = []
+    measure = _measure(coupling, view, layers, how)
     for batch in _batches(due):
-        moments = follow(
-            coupling.view, view, [layer.aim for layer in batch], coupling.shapes.shape, coupling.shapes.dtype
-        )
+        moments = measure(batch[0].stage, [layer.aim for layer in batch])
         for layer, mine in zip(batch, moments, strict=True):
             if not mine.rows:
                 continue
@@ -80,6 +80,17 @@ def sparsify_layers(
         if progress is not None:
             progress(len(found), len(due))
     return model, found
+
+
+def _measure(
+    coupling: Coupling, view: GraphView, layers: Sequence[Layer], how: Following
+) -> Callable[[int, Sequence[Aim]], list[Moments]]:
+    """How moments are had: by a walk through both models, or where they cannot be cut by running them each time."""
+    shapes, dtypes = coupling.shapes.shape, coupling.shapes.dtype
+    if can_walk(coupling.view, dtypes):
+        depth = depths(coupling.view, {layer.consumer.node for layer in layers})
+        return Walking(how, coupling.view, view, depth, shapes)
+    return lambda stage, aims: follow(how, coupling.view, view, aims, shapes, dtypes)
 
 
 def _batches(layers: Sequence[Layer]) -> Iterator[list[Layer]]:

@@ -1,0 +1,199 @@
+"""Search for an order of columns in which N:M keeps more: tabu search over swaps, every gain exact.
+
+For column i of a group let a be the largest and b the second largest score of the group's other columns, per row. With
+column j in i's place the group keeps the sum over rows of a + max(b, w_j). So one matrix, M[i, j] = sum of max(b_i,
+w_j), gives the gain of every swap, and a swap changes only the rows of M of the two groups that it touches. That is for
+2:4; the search serves no other pattern. Pool and Yu 2021 (NVIDIA's ASP) search the same swaps with a GPU's help.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+GROUP = 4
+_SMALL = 160  # columns up to which several searches run side by side
+_SIDE_BY_SIDE = 8
+_KICKED = 12  # one group in so many is kicked
+_STEPS = 300
+_LEAST = 1e-6  # of what a group keeps: what a swap gains at least
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Order:
+    """`order[i]` is the column that comes to place i; `before` and `after` what 2:4 keeps of the scores."""
+
+    order: np.ndarray
+    before: float
+    after: float
+
+
+def kept_by_2_4(columns: np.ndarray) -> float:
+    """The sum of scores [columns, rows] that 2:4 keeps, groups running over columns; a tail that fills none counts."""
+    whole = len(columns) // GROUP * GROUP
+    grouped = np.sort(columns[:whole].reshape(-1, GROUP, columns.shape[1]), axis=1)
+    return float(grouped[:, 2:].sum(dtype=np.float64) + columns[whole:].sum(dtype=np.float64))
+
+
+def best_order(columns: np.ndarray, seconds: float = 1.0, seed: int = 0) -> Order:
+    """The best order found in that time for scores [columns, rows], not negative. What fills no group stays in place.
+
+    The same seed searches the same way; how far it gets depends on the time. Never worse than no change.
+    """
+    started = time.perf_counter()
+    count = len(columns)
+    whole = count // GROUP * GROUP
+    identity = np.arange(count)
+    before = kept_by_2_4(columns)
+    if whole < 2 * GROUP or not columns.any():
+        return Order(identity, before, before)
+    scores = np.ascontiguousarray(columns[:whole], np.float32)
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([_searched(scores, rng, started + seconds), identity[whole:]])
+    after = kept_by_2_4(columns[order])
+    return Order(order, before, after) if after > before else Order(identity, before, before)
+
+
+def _searched(scores: np.ndarray, rng: np.random.Generator, deadline: float) -> np.ndarray:
+    """Tabu search from several orders in turn; of many columns one order, kicked and descended from again."""
+    first = _Search(scores, np.arange(len(scores)), rng)
+    first.descend(deadline)
+    if len(scores) > _SMALL:
+        while time.perf_counter() < deadline:
+            first.kick(max(2, len(scores) // GROUP // _KICKED))
+            first.descend(deadline)
+        return first.best_order
+    first.tabu(_STEPS, deadline)
+    searches = [first]
+    while time.perf_counter() < deadline:
+        if len(searches) < _SIDE_BY_SIDE:
+            searches.append(_Search(scores, rng.permutation(len(scores)), rng))
+            searches[-1].descend(deadline)
+            searches[-1].tabu(_STEPS, deadline)
+        else:
+            for search in sorted(searches, key=lambda search: -search.best):
+                search.tabu(_STEPS, deadline)
+    return max(searches, key=lambda search: search.best).best_order
+
+
+def _terms(members: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of groups [..., 4, rows]: per group what it keeps; per column the sum of a [..., 4], and b [..., 4, rows]."""
+    ranked = np.sort(members, axis=-2)
+    first, second, third = ranked[..., 3:4, :], ranked[..., 2:3, :], ranked[..., 1:2, :]
+    kept = (first + second).sum(axis=-1)[..., 0]
+    a = np.where(members >= first, second, first).sum(axis=-1)
+    b = np.where(members >= second, third, second)
+    return kept, a, b
+
+
+def _met(b: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Sums of max(b_i, w_j) over rows, [i, j], a part at a time that stays in the cache."""
+    found = np.empty((len(b), len(scores)), np.float32)
+    step = max(1, _CHUNK // scores.size)
+    if step > 1:
+        for start in range(0, len(b), step):
+            some = b[start : start + step]
+            np.maximum(some[:, None], scores[None]).sum(axis=2, out=found[start : start + step])
+        return found
+    wide = max(1, _CHUNK // scores.shape[1])
+    buffer = np.empty((wide, scores.shape[1]), np.float32)
+    for at in range(0, len(scores), wide):
+        some = scores[at : at + wide]
+        for i in range(len(b)):
+            np.maximum(b[i], some, out=buffer[: len(some)]).sum(axis=1, out=found[i, at : at + len(some)])
+    return found
+
+
+class _Search:
+    """One search from one order. All is by place: `_change[p, q]` is what group p // 4 gains when the column of place q
+    comes to place p, `_gains[p, q]` what a swap gains, -inf within a group.
+    """
+
+    def __init__(self, scores: np.ndarray, order: np.ndarray, rng: np.random.Generator) -> None:
+        count = len(scores)
+        self._rng, self._count, self._groups = rng, count, count // GROUP
+        self.order, self._placed = order.copy(), scores[order]
+        self._kept = np.zeros(self._groups, np.float32)
+        self._change = np.zeros((count, count), np.float32)
+        self._gains = np.zeros((count, count), np.float32)
+        self._refresh(np.arange(self._groups))
+        self.best, self.best_order = float(self._kept.sum(dtype=np.float64)), order.copy()
+
+    def _refresh(self, groups: np.ndarray) -> None:
+        """Bring what is known of these groups up to date."""
+        places = (groups[:, None] * GROUP + np.arange(GROUP)).reshape(-1)
+        kept, a, b = _terms(self._placed[places].reshape(len(groups), GROUP, -1))
+        self._kept[groups] = kept
+        change = _met(b.reshape(len(places), -1), self._placed)
+        change += (a - kept[:, None]).reshape(-1, 1)
+        self._change[places] = change
+        gains = change + self._change[:, places].T
+        for at in range(GROUP):  # the four places of the group of each
+            gains[np.arange(len(places)), places // GROUP * GROUP + at] = -np.inf
+        self._gains[places] = gains
+        self._gains[:, places] = gains.T
+
+    def _swap(self, p: np.ndarray, q: np.ndarray) -> None:
+        """Swap places p[k] and q[k], of groups that are all different."""
+        both, other = np.concatenate([p, q]), np.concatenate([q, p])
+        self.order[both] = self.order[other]
+        self._placed[both] = self._placed[other]
+        self._change[:, both] = self._change[:, other]
+        self._refresh(both // GROUP)
+
+    def _remember(self) -> float:
+        now = float(self._kept.sum(dtype=np.float64))
+        if now > self.best:
+            self.best, self.best_order = now, self.order.copy()
+        return now
+
+    def descend(self, deadline: float) -> None:
+        """Swap pairs of groups that are each other's best, all such at once, until no swap gains anything."""
+        group = np.arange(self._groups)
+        while time.perf_counter() < deadline:
+            gains = self._gains.reshape(self._groups, GROUP, self._groups, GROUP)
+            pairs = gains.max(axis=(1, 3))
+            partner = pairs.argmax(axis=1)
+            worth = pairs[group, partner] > _LEAST * self._kept.mean()
+            mine = np.flatnonzero((partner[partner] == group) & worth & (group < partner))
+            if not len(mine):
+                break
+            at = gains[mine, :, partner[mine], :].reshape(len(mine), -1).argmax(axis=1)
+            self._swap(mine * GROUP + at // GROUP, partner[mine] * GROUP + at % GROUP)
+        self._remember()
+
+    def tabu(self, steps: int, deadline: float) -> None:
+        """Best swaps one at a time, for the worse too; one of the two columns stays for some steps."""
+        until = np.zeros(self._count, np.int64)
+        waits = self._rng.integers(2, 6, steps)
+        sides = self._rng.integers(0, 2, steps)
+        now = self._remember()
+        for step in range(steps):
+            if time.perf_counter() > deadline:
+                break
+            chosen = int(self._gains.argmax())
+            if now + self._gains.flat[chosen] <= self.best * (1 + 1e-7):
+                stays = until[self.order] > step
+                gains = self._gains.copy()
+                gains[stays] = -np.inf
+                gains[:, stays] = -np.inf
+                chosen = int(gains.argmax())
+            p, q = divmod(chosen, self._count)
+            until[self.order[(p, q)[sides[step]]]] = step + waits[step]
+            self._swap(np.asarray([p]), np.asarray([q]))
+            now = self._remember()
+
+    def kick(self, groups: int) -> None:
+        """From the best order, random swaps between that many groups."""
+        changed = np.flatnonzero((self.order != self.best_order).reshape(-1, GROUP).any(axis=1))
+        if len(changed):
+            moves = np.argsort(self.order)[self.best_order]
+            self._placed, self._change = self._placed[moves], self._change[:, moves]
+            self.order = self.best_order.copy()
+            self._refresh(changed)
+        chosen = self._rng.permutation(self._groups)[: groups // 2 * 2].reshape(2, -1)
+        at = chosen * GROUP + self._rng.integers(0, GROUP, chosen.shape)
+        self._swap(at[0], at[1])
