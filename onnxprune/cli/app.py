@@ -27,6 +27,9 @@ COMMANDS = {
     "run": "Take the steps of a recipe, and go on where a run was cut short.",
     "search": "Search for settings of a recipe that give the fastest or smallest model.",
     "report": "Write what a run found as one page that needs no network.",
+    "sparsify": "Set weights to zero in a pattern: 2:4 and other N:M, blocks, or single ones.",
+    "check-sparsity": "Tell per weight whether its zeros follow a pattern, and whether TensorRT could use them.",
+    "densify": "Turn sparse initializers back into dense ones.",
     "doctor": "Show versions, which providers really load, and what is wrong.",
 }
 

@@ -333,6 +333,8 @@ class _NodeCheck:
 def _choices(blocks: int, members: int) -> list[np.ndarray]:
     """Permutations [blocks, members] to try: different ones in different blocks."""
     rng = np.random.default_rng(_SEED)
+    if blocks == 1:
+        return [np.roll(np.arange(members), 1)[None], rng.permutation(members)[None]]
     choice = rng.permuted(np.tile(np.arange(members), (blocks, 1)), axis=1)
     choice[0], choice[1] = np.arange(members), np.roll(np.arange(members), 1)
     return [choice, np.roll(choice, 1, axis=0)]

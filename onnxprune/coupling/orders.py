@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.coupling.placing import Placing
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,18 @@ class Orders:
     """Which index comes to each place of the axes of stored tensors.
 
     `choices` gives for balanced groups (by index) an array [blocks, members]: for each block the member that comes to
-    each place. Groups change places one after the other; each leaves what the model computes as it was.
+    each place. Groups change places one after the other; each leaves what the model computes as it was. `placings` are
+    those of groups that change places as a whole (see permuting.py), with one block each.
     """
 
-    def __init__(self, coupling: Coupling, choices: Mapping[int, np.ndarray]) -> None:
+    def __init__(
+        self, coupling: Coupling, choices: Mapping[int, np.ndarray],
+        placings: Mapping[int, Mapping[int, Placing]] | None = None,
+    ) -> None:  # fmt: skip
         self._atoms = coupling.atoms
         # Places are looked up through the group that came last, which says where they were before it, and so on.
-        self._steps = [(coupling.balance.balanced[i].placings, choices[i]) for i in sorted(choices, reverse=True)]
+        known = {i: coupling.balance.balanced[i].placings for i in choices} if placings is None else placings
+        self._steps = [(known[i], choices[i]) for i in sorted(choices, reverse=True)]
 
     def __contains__(self, slot: int) -> bool:
         """Whether the indices of a slot come in another order."""

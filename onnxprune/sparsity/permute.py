@@ -20,6 +20,8 @@ _KICKED = 12  # one group in so many is kicked
 _STEPS = 300
 _LEAST = 1e-6  # of what a group keeps: what a swap gains at least
 _CHUNK = 1 << 18
+_SPEED = 3e8  # sums of two that are looked at in a second, at the least
+_LEAST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ def best_order(columns: np.ndarray, seconds: float = 1.0, seed: int = 0) -> Orde
     before = kept_by_2_4(columns)
     if whole < 2 * GROUP or not columns.any():
         return Order(identity, before, before)
-    scores = np.ascontiguousarray(columns[:whole], np.float32)
     rng = np.random.default_rng(seed)
+    rows = max(_LEAST_ROWS, int(seconds * _SPEED / whole**2))
+    if columns.shape[1] > rows:  # the search would not get through its first look at all of them
+        columns_seen = columns[:whole, np.sort(rng.choice(columns.shape[1], rows, replace=False))]
+    else:
+        columns_seen = columns[:whole]
+    scores = np.ascontiguousarray(columns_seen, np.float32)
     order = np.concatenate([_searched(scores, rng, started + seconds), identity[whole:]])
     after = kept_by_2_4(columns[order])
     return Order(order, before, after) if after > before else Order(identity, before, before)
