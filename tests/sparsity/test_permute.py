@@ -1,0 +1,53 @@
+"""The search for orders: its gains are exact, it never loses, and it finds what is known to be there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxprune.sparsity.permute import _Search, best_order, kept_by_2_4
+
+
+def test_what_2_4_keeps() -> None:
+    columns = np.array([[1.0], [2.0], [3.0], [4.0], [9.0]])
+    assert kept_by_2_4(columns) == 3 + 4 + 9
+
+
+def test_gains_are_what_a_swap_really_gains() -> None:
+    scores = np.random.default_rng(0).random((16, 9)).astype(np.float32)
+    search = _Search(scores, np.random.default_rng(1).permutation(16), np.random.default_rng(2))
+    for _ in range(3):  # after some swaps, too
+        before = kept_by_2_4(scores[search.order])
+        for p, q in ((0, 5), (3, 15), (8, 6)):
+            order = search.order.copy()
+            order[[p, q]] = order[[q, p]]
+            assert search._gains[p, q] == pytest.approx(kept_by_2_4(scores[order]) - before, abs=1e-4)
+        search._swap(np.array([1, 9]), np.array([6, 14]))
+    search.kick(4)
+    assert sorted(search.order.tolist()) == list(range(16))
+    assert search._kept.sum() == pytest.approx(kept_by_2_4(scores[search.order]), rel=1e-5)
+
+
+def test_a_planted_order_is_found() -> None:
+    # two large columns in every group of the right order, all eight in two groups at first
+    columns = np.ones((16, 30))
+    columns[:8] = 10
+    found = best_order(columns, seconds=1.0)
+    assert found.before == 30 * (8 * 10 / 2 + 8 / 2)
+    assert found.after == 30 * 8 * 10
+
+
+@pytest.mark.parametrize("shape", [(64, 40), (200, 16)])
+def test_it_never_loses_and_gives_an_order(shape: tuple[int, int]) -> None:
+    columns = np.random.default_rng(3).random(shape)
+    found = best_order(columns, seconds=0.2, seed=1)
+    assert sorted(found.order.tolist()) == list(range(shape[0]))
+    assert found.after >= found.before == kept_by_2_4(columns)
+    assert found.after == kept_by_2_4(columns[found.order])
+
+
+def test_the_tail_stays_in_place() -> None:
+    columns = np.random.default_rng(3).random((14, 10))
+    assert best_order(columns, seconds=0.1).order[12:].tolist() == [12, 13]
+    assert best_order(columns[:6], seconds=0.1).order.tolist() == list(range(6))
+    assert best_order(np.zeros((16, 3)), seconds=0.1).order.tolist() == list(range(16))
