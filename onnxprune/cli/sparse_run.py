@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxprune.runtime.data import Data
     from onnxprune.sparsity.reorder import Moved
     from onnxprune.sparsity.sequential import Fitted
-    from onnxprune.sparsity.wanted import Request, Wanted
+    from onnxprune.sparsity.wanted import Request, Target, Wanted
 
 HELD = 1 << 30
 """Bytes of samples that are kept in memory."""
@@ -81,15 +81,15 @@ def run(
     if looks and calibrating.data is None:
         what = f"--method {method}" if METHODS[method].needs else "--repair"
         raise SettingError(f"{what} looks at activations", remedy="give samples with --data; no labels are needed")
-    if (ways.permute or looks) is False and calibrating.data is not None:
+    if not ways.permute and not looks and calibrating.data is not None:
         here.warn(f"--data is not used: the method {method} looks at the weights alone")
     view = GraphView(loaded)
     bindings = bind_inputs(view, read_bind(analysis.bind), read_input_shapes(analysis.input_shapes))
     wanted = settle(view, find_weights(view), request)
     if not ways.permute and not looks:
         with here.step("Choosing zeros"):
-            model, notes = _masked(loaded, view, wanted)
-        return Sparse(loaded, view, bindings, model, request, wanted, method, repair, (), (), notes)
+            model = _masked(loaded, view, wanted)
+        return Sparse(loaded, view, bindings, model, request, wanted, method, repair, (), (), ())
     coupling = here.analyse(loaded, analysis)
     data = _data(here, coupling, calibrating)
     moved: tuple[Moved, ...] = ()
@@ -100,8 +100,9 @@ def run(
         coupling, moved, notes = _permuted(here, coupling, wanted, ways, calibrating, data)
         wanted = settle(coupling.view, find_weights(coupling.view), request)
     if data is None or not looks:
-        model, more = _masked(coupling.view.model, coupling.view, wanted)
+        model = _masked(coupling.view.model, coupling.view, wanted)
         fitted: tuple[Fitted, ...] = ()
+        more: tuple[str, ...] = ()
     else:
         model, fitted, more = _fitted(here, coupling, wanted, method, repair, ways, calibrating, data)
     return Sparse(
@@ -119,18 +120,22 @@ def _data(here: Session, coupling: Coupling, given: Calibrating) -> Data | None:
     return data
 
 
-def _masked(dense: Model, view: GraphView, wanted: Wanted) -> tuple[Model, tuple[str, ...]]:
+def _masked(dense: Model, view: GraphView, wanted: Wanted) -> Model:
     from onnxprune.graph.view import GraphView
-    from onnxprune.sparsity.masking import put_masked
 
     model = dense.copy(without=[name for t in wanted.targets for name in t.weight.leaves if name in view.initializers])
     changed = GraphView(model, view)
-    notes = []
     for target in wanted.targets:
-        why = put_masked(changed, dense, view, target)
-        if why:
-            raise SettingError(f"{target.weight.name}: {why}", remedy="leave it out with --ignore")
-    return model, tuple(notes)
+        _mask_one(changed, dense, view, target)
+    return model
+
+
+def _mask_one(changed: GraphView, dense: Model, view: GraphView, target: Target) -> None:
+    from onnxprune.sparsity.masking import put_masked
+
+    why = put_masked(changed, dense, view, target)
+    if why:
+        raise SettingError(f"{target.weight.name}: {why}", remedy="leave it out with --ignore")
 
 
 def _permuted(
@@ -164,7 +169,6 @@ def _fitted(
     from onnxprune.runtime.following import Following
     from onnxprune.sparsity.choosing import METHODS
     from onnxprune.sparsity.layers import find_layers
-    from onnxprune.sparsity.masking import put_masked
     from onnxprune.sparsity.sequential import sparsify_layers
     from onnxprune.sparsity.weights import find_weights
 
@@ -180,9 +184,7 @@ def _fitted(
     view = GraphView(model, coupling.view)
     for target in wanted.targets:
         if target.weight.name not in names:
-            why = put_masked(view, coupling.view.model, coupling.view, target)
-            if why:
-                raise SettingError(f"{target.weight.name}: {why}", remedy="leave it out with --ignore")
+            _mask_one(view, coupling.view.model, coupling.view, target)
             notes.append(f"{target.weight.name} by magnitude: its consumer is no plain product of real numbers")
     return model, tuple(fitted), tuple(notes)
 

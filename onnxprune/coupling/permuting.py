@@ -66,7 +66,7 @@ def find_permutable(coupling: Coupling) -> tuple[dict[int, Permutable], dict[int
 
 def _sites_by_slot(coupling: Coupling) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for index, site in enumerate(coupling.sites):
+    for index in range(len(coupling.sites)):
         for slot in set(_slots(coupling, index)):
             found.setdefault(slot, []).append(index)
     return found

@@ -69,7 +69,7 @@ def slice_stored(
     changed: dict[str, dict[Use, Kept]],
     in_place: dict[str, Kept],
 ) -> tuple[list[str], dict[str, Kept]]:
-    """Slice the stored tensors of `view`'s model (a copy of the coupling's, without the content of what changes in place).
+    """Slice what `view`'s model stores (a copy of the coupling's, without the content of what changes in place).
 
     For `changed` see `kept_by_use`, for `in_place` `kept_in_place`. Gives notes for the report, and what was kept of
     each stored tensor that changed.

@@ -1,4 +1,4 @@
-"""Sparse initializers: what the file stores of a tensor are its nonzeros and where they are (ONNX IR, SparseTensorProto).
+"""Sparse initializers: of a tensor, the file stores what is not zero and where that is (ONNX IR, SparseTensorProto).
 
 ONNX Runtime reads them and makes them dense on loading. TensorRT's parser does not know them.
 """

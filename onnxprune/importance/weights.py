@@ -15,9 +15,9 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxprune.coupling.parameters import is_parameter
+from onnxprune.graph.decoding import BEHIND, decoder_at, is_decoding_at, scale_behind, spread, stored_at
 from onnxprune.graph.packing import BYTE, WIDTHS, unpack
 from onnxprune.graph.view import GraphView, Node
-from onnxprune.graph.decoding import BEHIND, decoder_at, is_decoding_at, scale_behind, spread, stored_at
 
 BLOCK = 1 << 18  # elements that are converted at a time: they stay in the cache
 

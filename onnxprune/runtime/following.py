@@ -7,7 +7,7 @@ and with the outputs that the dense model has at the same places.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Following:
     """
 
     data: Data
-    options: RunOptions = RunOptions()
+    options: RunOptions = field(default_factory=RunOptions)
     positions: int | None = 256
     seed: int = 0
     mask: str | None = None

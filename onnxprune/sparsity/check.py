@@ -7,9 +7,10 @@ that its sparse kernels win; which layers it picks in the end, only its build lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import TensorProto
 
 from onnxprune.errors import VerificationError
@@ -98,11 +99,11 @@ def check(
 
 
 def _row(
-    weight: Weight, use: Use, pattern: Pattern, share: float, kept: dict[str, object], tensorrt: int
+    weight: Weight, use: Use, pattern: Pattern, share: float, kept: Mapping[str, np.ndarray], tensorrt: int
 ) -> Row:
     mine = [kept[leaf.name] for leaf in use.operand.leaves]
-    compliant, fit = follows(use, pattern, share, mine)  # type: ignore[arg-type]
-    zeros = 1 - float(use.operand.arrange(mine).mean())  # type: ignore[arg-type]
+    compliant, fit = follows(use, pattern, share, mine)
+    zeros = 1 - float(use.operand.arrange(mine).mean())
     dtype = _type(leaf.dtype for leaf in use.operand.leaves)
     return Row(
         weight.name, use.title, use.op, use.shape, use.axis, dtype, _size(use), zeros, fit, compliant,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 
 import numpy as np
 
@@ -106,8 +107,6 @@ def _swept(problem: Problem, w: np.ndarray) -> Chosen:
 
 
 def _is_small(pattern: Pattern) -> bool:
-    from math import comb
-
     return pattern.kind == "nm" and comb(pattern.m, pattern.n) <= _OBS_CHOICES
 
 

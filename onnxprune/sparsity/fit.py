@@ -155,9 +155,9 @@ def alternate(
         before, mask = mask, project(np.abs(free + dual / penalty))
         sparse = (free + dual / penalty) * mask
         dual += penalty * (free - sparse)
-        if number % 3 == 2:  # noqa: PLR2004 - every third round
-            moved = np.count_nonzero(mask != before) / max(1, np.count_nonzero(mask))
+        if number % 3 == 2:
+            moved = float((mask != before).sum()) / max(1, int(mask.sum()))
             if not moved:
                 break
-            penalty *= 1.3 if moved > 0.1 else 1.2 if moved > 0.005 else 1.1  # noqa: PLR2004
+            penalty *= 1.3 if moved > 0.1 else 1.2 if moved > 0.005 else 1.1
     return mask

@@ -77,7 +77,7 @@ def reorder(
 
 
 def _columns(coupling: Coupling, group: Permutable, uses: list[Use], norms: Norms | None) -> np.ndarray | None:
-    """Scores [members, rows] of all that sums over the group's units in groups of four of them; None if nothing does."""
+    """Scores [members, rows] of all that sums over the group's units, four by four; None if nothing does."""
     parts = []
     for use in uses:
         classes = classes_at(coupling, use.node, use.position, use.axis)
@@ -101,7 +101,7 @@ def _scores(coupling: Coupling, use: Use, cells: np.ndarray, norms: Norms | None
     weight = None if norms is None else norms.get((use.node, use.position))
     if weight is not None:
         scores = scores * weight[:, None].astype(np.float32)
-    return scores[cells].transpose(1, 0, 2).reshape(cells.shape[1], -1)
+    return np.asarray(scores[cells].transpose(1, 0, 2).reshape(cells.shape[1], -1))
 
 
 def _is_read(coupling: Coupling, index: int, uses: list[Use]) -> bool:

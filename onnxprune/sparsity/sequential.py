@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -28,8 +29,10 @@ from onnxprune.sparsity.wanted import Target
 
 log = logging.getLogger(__name__)
 
-DAMPING = 0.01
+DAMPING = 0.001
 """Of the mean of the second moments' diagonal, added to it and drawn towards the dense weights."""
+
+_TINY = 1e-30  # where nothing but zeros flows
 
 Progress = Callable[[int, int], None]
 
@@ -135,7 +138,7 @@ def _fit(
 
 def _put(view: GraphView, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        put_stored(view, name, array.shape, lambda array=array: array)
+        put_stored(view, name, array.shape, partial(np.asarray, array))
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class _Sums:
         if centred:
             h = h - np.outer(self.mean[block], self.mean[block])
             c = c - np.outer(self.mean[block], self.target_mean[block] / self.gain)
-        raised = damping * max(float(np.diag(h).mean()), np.finfo(np.float32).tiny)
+        raised = damping * max(float(np.diag(h).mean()), _TINY)
         return h + raised * np.eye(len(h)), c + raised * w
 
     def bias(self, w: np.ndarray) -> np.ndarray:
@@ -184,4 +187,4 @@ class _Sums:
             c = c - self.mean[:, :, None] * self.target_mean[:, None, :] / self.gain
             whole = variance
         left = whole.sum() + self.gain**2 * (np.einsum("gdr,gde,ger->", w, h, w, optimize=True) - 2 * (c * w).sum())
-        return float(max(left, 0) / max(variance.sum(), np.finfo(np.float64).tiny))
+        return float(max(left, 0) / max(float(variance.sum()), _TINY))

@@ -16,9 +16,9 @@ from onnxprune.sparsity.weights import Use
 def magnitudes(array: np.ndarray, leaf: Leaf) -> np.ndarray:
     """How far each stored number is from what stands for 0, in float32 where the type is narrower."""
     if leaf.zero is None and array.dtype in (np.float32, np.float64, np.float16):
-        return np.abs(array)
+        return np.asarray(np.abs(array))
     wide = array.astype(np.float32)
-    return np.abs(wide if leaf.zero is None else wide - leaf.zero)
+    return np.asarray(np.abs(wide if leaf.zero is None else wide - leaf.zero))
 
 
 def nonzero(array: np.ndarray, leaf: Leaf) -> np.ndarray:

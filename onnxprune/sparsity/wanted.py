@@ -93,7 +93,7 @@ def settle(view: GraphView, weights: Weights, request: Request) -> Wanted:
 
 def _own(request: Request, weight: Weight, share: float) -> tuple[Pattern | None, float]:
     """The pattern and share of one weight; the last exception that matches counts. None for dense."""
-    text = next((t for glob, t in reversed(request.layers.items()) if _matches(weight, glob)), None)
+    text = next((t for glob, t in reversed([*request.layers.items()]) if _matches(weight, glob)), None)
     if text is None:
         return request.pattern, share
     if text == DENSE:
@@ -169,7 +169,7 @@ def _ends(view: GraphView, weights: Weights) -> dict[str, str]:
         read = [*node.inputs, *(name for body in node.bodies.values() for name in body.outputs)]
         for name in read:
             below[name] = below.get(name, False) or behind or node.index in at
-    return {name: "a first layer" for name in first} | {name: "a last layer" for name in last}
+    return dict.fromkeys(first, "a first layer") | dict.fromkeys(last, "a last layer")
 
 
 def _allocated(view: GraphView, request: Request, share: float, targets: list[Target]) -> list[Target]:

@@ -216,7 +216,7 @@ def _readers(view: GraphView, name: str) -> Iterator[tuple[Node | None, int, str
         if view.leaves(value):
             yield None, 0, value
         for node, position in view.consumers.get(value, ()):
-            if position == 0 and node.op in MOVING or (node.op == "Concat" and not node.domain):
+            if (position == 0 and node.op in MOVING) or (node.op == "Concat" and not node.domain):
                 fresh = [made for made in node.outputs if made and made not in seen]
                 seen.update(fresh)
                 pending += fresh

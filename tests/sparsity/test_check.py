@@ -42,7 +42,7 @@ def nearly(rng: np.random.Generator, shape: tuple[int, ...], rows_of: object) ->
 def test_compliance_is_what_the_definition_says(name: str) -> None:
     build, shape = LAYOUTS[name]
     answers = []
-    for seed in range(60):
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         _, _, rows_of = build(np.zeros(shape))
         w = nearly(rng, shape, rows_of).astype(REALS[seed % len(REALS)])
@@ -102,6 +102,6 @@ def test_eligible_and_paying_are_told_apart() -> None:
 def test_require_names_what_is_short() -> None:
     view, weights = weights_of(model([make_node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((8, 8), np.float32)}))
     checked = check(view, weights, parse_pattern("2:4"))
-    with pytest.raises(VerificationError, match=r"0\.0 % of the eligible weights follow 2:4, 100 % are required; not: w"):
+    with pytest.raises(VerificationError, match=r"^0\.0 % of the eligible .* 100 % are required; not: w"):
         checked.require(1.0, parse_pattern("2:4"))
     checked.require(0.0, parse_pattern("2:4"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -39,7 +37,10 @@ def outputs(model: Model, data: Data) -> np.ndarray:
     return np.concatenate([session.run(None, batch.feeds)[0] for batch in data.batches(32)])
 
 
-def made(net: tuple[Coupling, Data], method: str, repair: bool, pattern: str = "2:4", share: float | None = None) -> Model:
+Net = tuple[Coupling, Data]
+
+
+def made(net: Net, method: str, repair: bool, pattern: str = "2:4", share: float | None = None) -> Model:
     coupling, data = net
     weights = find_weights(coupling.view)
     wanted = settle(coupling.view, weights, Request(parse_pattern(pattern), share))
@@ -96,7 +97,10 @@ def test_fitting_comes_nearer(net: tuple[Coupling, Data]) -> None:
     assert fitted < 0.35 * far
 
 
-@pytest.mark.parametrize(("pattern", "share"), [("1:4", None), ("4:8", None), ("unstructured", 0.6), ("block:1x4", 0.5)])
+PATTERNS = [("1:4", None), ("4:8", None), ("unstructured", 0.6), ("block:1x4", 0.5)]
+
+
+@pytest.mark.parametrize(("pattern", "share"), PATTERNS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_every_pattern(
     net: tuple[Coupling, Data], method: str, pattern: str, share: float | None

@@ -56,8 +56,8 @@ def test_a_constant_node_and_a_body_are_weights_too() -> None:
         [helper.make_tensor("wb", TensorProto.FLOAT, w.shape, w)],
     )  # fmt: skip
     nodes = [
-        constant, make_node("MatMul", ["x", "c"], ["h"]), make_node("If", ["q"], ["b"], then_branch=body, else_branch=body),
-        make_node("Add", ["h", "b"], ["y"]),
+        constant, make_node("MatMul", ["x", "c"], ["h"]),
+        make_node("If", ["q"], ["b"], then_branch=body, else_branch=body), make_node("Add", ["h", "b"], ["y"]),
     ]  # fmt: skip
     found, whys = masked(model(nodes, {"q": np.array(True)}))
     assert whys == []
