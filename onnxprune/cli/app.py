@@ -28,7 +28,9 @@ COMMANDS = {
     "search": "Search for settings of a recipe that give the fastest or smallest model.",
     "report": "Write what a run found as one page that needs no network.",
     "sparsify": "Set weights to zero in a pattern: 2:4 and other N:M, blocks, or single ones.",
-    "check-sparsity": "Tell per weight whether its zeros follow a pattern, and whether TensorRT could use them.",
+    "check-sparsity": "Tell which weights follow a sparsity pattern, and which TensorRT could use.",
+    "quantize": "Quantise a model to INT8 with Q/DQ nodes, in which zeros stay zeros.",
+    "engine": "Build a TensorRT engine, or write the commands for where TensorRT is.",
     "densify": "Turn sparse initializers back into dense ones.",
     "doctor": "Show versions, which providers really load, and what is wrong.",
 }

@@ -37,7 +37,7 @@ def check_sparsity(
         Path | None, typer.Option(metavar="FILE", help="The log of a build: which layers TensorRT picked.")
     ] = None,
 ) -> None:
-    """Tell per weight whether its zeros follow a pattern, and whether TensorRT could use them.
+    """Tell which weights follow a sparsity pattern, and which TensorRT could use.
 
     Compliant, eligible and likely to pay are three things; which layers are picked only a build log says. Exits with 8
     where less complies than --require asks for.

@@ -29,7 +29,7 @@ from onnxprune.sparsity.wanted import Target
 
 log = logging.getLogger(__name__)
 
-DAMPING = 0.001
+DAMPING = 0.01
 """Of the mean of the second moments' diagonal, added to it and drawn towards the dense weights."""
 
 _TINY = 1e-30  # where nothing but zeros flows
