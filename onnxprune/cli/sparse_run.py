@@ -178,7 +178,7 @@ def _fitted(
     how = Following(data, here.options, ways.positions, here.seed, given.mask_input, given.batch)
     with _bar(here) as progress:
         model, fitted = sparsify_layers(
-            coupling, layers, targets, METHODS[method], how, repair=repair, progress=progress
+            coupling, layers, targets, METHODS[method], how, repair=repair, damping=ways.damping, progress=progress
         )
     notes = []
     view = GraphView(model, coupling.view)

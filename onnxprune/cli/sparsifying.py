@@ -78,6 +78,12 @@ class Ways:
     positions: Annotated[
         int, _option(_METHOD, "--positions", min=1, metavar="N", help="Places of each sample that are looked at.")
     ] = 128
+    damping: Annotated[
+        float,
+        _option(
+            _METHOD, "--damping", min=0, metavar="D", help="How much fits hold on to the dense weights."
+        ),
+    ] = 0.01
 
 
 @dataclass(frozen=True)

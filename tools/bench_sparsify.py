@@ -1,0 +1,142 @@
+"""One-shot sparsity without labels or gradients: method x permutation -> top-1 accuracy, dense beside it.
+
+    python tools/bench_sparsify.py MODEL --test TEST --calibrate TRAIN --preprocess imagenet
+    python tools/bench_sparsify.py MODEL --test DATA --calibrate DATA --split --preprocess imagenet,labels=file
+
+Labels are used for the final measurement alone. With --split one shuffled file is halved: the first half calibrates,
+the second tests. First and last layers stay dense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from oneshot.accuracy import Measured, TestSet, hits
+from oneshot.naming import named, read_names
+from rich.console import Console
+from rich.table import Table
+
+from onnxprune.analyse import analyse
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.graph.model import Model
+from onnxprune.graph.view import GraphView
+from onnxprune.runtime.calibrate import calibrate
+from onnxprune.runtime.data import Data, open_data
+from onnxprune.runtime.following import Following
+from onnxprune.runtime.ort import RunOptions
+from onnxprune.sparsity.choosing import METHODS
+from onnxprune.sparsity.layers import find_layers
+from onnxprune.sparsity.masking import put_masked
+from onnxprune.sparsity.norms import norms_of
+from onnxprune.sparsity.patterns import parse_pattern
+from onnxprune.sparsity.reorder import reorder
+from onnxprune.sparsity.sequential import DAMPING, sparsify_layers
+from onnxprune.sparsity.wanted import Request, settle
+from onnxprune.sparsity.weights import find_weights
+
+HELD = 1 << 30
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--test", type=Path, required=True, help="samples with labels")
+    parser.add_argument("--calibrate", type=Path, required=True, help="samples, whose labels are not looked at")
+    parser.add_argument("--split", action="store_true")
+    parser.add_argument("--preprocess", help="for images, as onnxprune's option")
+    parser.add_argument("--test-names", help="ARRAY=INPUT,… for a .npz under other names; labels too")
+    parser.add_argument("--calibrate-names", help="the same for the calibration data")
+    parser.add_argument("--mask-input")
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--positions", type=int, default=128)
+    parser.add_argument("--damping", type=float, default=DAMPING)
+    parser.add_argument("--pattern", default="2:4")
+    parser.add_argument("--sparsity", type=float)
+    parser.add_argument("--allocation", default="uniform")
+    parser.add_argument("--ways", default=",".join(METHODS), help="methods; +repair or +permute behind a name")
+    parser.add_argument("--permute-seconds", type=float, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def read(given: argparse.Namespace, view: GraphView, folder: Path) -> tuple[Data, TestSet]:
+    """Calibration and test data."""
+    train = named(given.calibrate, view, read_names(given.calibrate_names), folder / "train.npz")
+    if given.split:
+        whole = open_data(train, view, preprocess=given.preprocess, seed=0)
+        half = (whole.samples or 0) // 2
+        return whole.part(0, min(half, given.samples)), TestSet.of(whole.part(half))
+    path = named(given.test, view, read_names(given.test_names), folder / "test.npz")
+    test = TestSet.of(open_data(path, view, preprocess=given.preprocess, seed=None))
+    return open_data(train, view, preprocess=given.preprocess, samples=given.samples, seed=0), test
+
+
+def permuted(coupling: Coupling, request: Request, data: Data, given: argparse.Namespace) -> Coupling:
+    """The model in the order in which 2:4 keeps most of the weights times what they meet."""
+    weights = find_weights(coupling.view)
+    options = RunOptions(threads=given.threads)
+    statistics = calibrate(coupling, data, ["second"], every=True, mask=given.mask_input, options=options)
+    targets = settle(coupling.view, weights, request).targets
+    found = reorder(coupling, targets, seconds=given.permute_seconds, norms=norms_of(statistics, weights))
+    return analyse(Model(found.model.to_proto(external=True)), **coupling.options)
+
+
+def made(coupling: Coupling, request: Request, way: str, data: Data, given: argparse.Namespace) -> Model:
+    """The sparse model by a method, repaired if the way says so."""
+    method, *more = way.split("+")
+    weights = find_weights(coupling.view)
+    wanted = settle(coupling.view, weights, request)
+    repair = METHODS[method].aims or "repair" in more
+    if not METHODS[method].needs and not repair:
+        model = coupling.view.model.copy()
+        for target in wanted.targets:
+            put_masked(GraphView(model, coupling.view), coupling.view.model, coupling.view, target)
+        return model
+    how = Following(data, RunOptions(threads=given.threads), given.positions, 0, given.mask_input)
+    model, _ = sparsify_layers(
+        coupling, find_layers(coupling, weights), {t.weight.name: t for t in wanted.targets}, METHODS[method], how,
+        repair=repair, damping=given.damping,
+    )  # fmt: skip
+    return model
+
+
+def main() -> None:
+    given = arguments()
+    request = Request(parse_pattern(given.pattern), given.sparsity, given.allocation, ends_dense=True)
+    options = RunOptions(threads=given.threads)
+    coupling = analyse(given.model)
+    with tempfile.TemporaryDirectory() as folder:
+        data, test = read(given, coupling.view, Path(folder))
+        data.hold(HELD)
+        dense = hits(coupling.view.model, test, options)
+        orders: dict[bool, tuple[Coupling, float]] = {False: (coupling, 0.0)}
+        table = Table("way", "top-1, %", "to dense, points", "seconds", "of these permutation")
+        for way in given.ways.split(","):
+            moved = "permute" in way.split("+")
+            if moved not in orders:
+                started = time.perf_counter()
+                order = permuted(coupling, request, data, given)
+                orders[moved] = order, time.perf_counter() - started
+            mine, before = orders[moved]
+            started = time.perf_counter()
+            model = made(mine, request, way, data, given)
+            took = time.perf_counter() - started + before
+            found = Measured.of([hits(model, test, options)], dense)
+            row = [way, f"{found.accuracy:.2f}", f"{found.difference:+.2f} ± {found.interval:.2f}", f"{took:.0f}"]
+            table.add_row(*row, f"{before:.0f}")
+            print(*row, file=sys.stderr, flush=True)
+        console = Console(width=120)
+        console.print(
+            f"{given.model.name}, {given.pattern} {given.sparsity or ''}: dense {100 * np.mean(dense):.2f} % of "
+            f"{len(dense)} samples; calibrated on {data.samples}"
+        )
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
