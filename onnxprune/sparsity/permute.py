@@ -18,6 +18,7 @@ _SMALL = 160  # columns up to which several searches run side by side
 _SIDE_BY_SIDE = 8
 _KICKED = 12  # one group in so many is kicked
 _STEPS = 300
+_PATIENCE = 400  # kicks that bring nothing before a search ends
 _LEAST = 1e-6  # of what a group keeps: what a swap gains at least
 _CHUNK = 1 << 18
 _SPEED = 3e8  # sums of two that are looked at in a second, at the least
@@ -65,24 +66,32 @@ def best_order(columns: np.ndarray, seconds: float = 1.0, seed: int = 0) -> Orde
 
 
 def _searched(scores: np.ndarray, rng: np.random.Generator, deadline: float) -> np.ndarray:
-    """Tabu search from several orders in turn; of many columns one order, kicked and descended from again."""
+    """Tabu search from several orders in turn; of many columns one order, kicked and descended from again.
+
+    Ends, time or not, where a long while has brought nothing.
+    """
     first = _Search(scores, np.arange(len(scores)), rng)
     first.descend(deadline)
+    idle, best = 0, first.best
     if len(scores) > _SMALL:
-        while time.perf_counter() < deadline:
+        while time.perf_counter() < deadline and idle < _PATIENCE:
             first.kick(max(2, len(scores) // GROUP // _KICKED))
             first.descend(deadline)
+            idle, best = (0, first.best) if first.best > best else (idle + 1, best)
         return first.best_order
     first.tabu(_STEPS, deadline)
     searches = [first]
-    while time.perf_counter() < deadline:
+    turn, patience = 0, max(4, len(scores) // 3)
+    while time.perf_counter() < deadline and idle < patience:
         if len(searches) < _SIDE_BY_SIDE:
-            searches.append(_Search(scores, rng.permutation(len(scores)), rng))
-            searches[-1].descend(deadline)
-            searches[-1].tabu(_STEPS, deadline)
+            search = _Search(scores, rng.permutation(len(scores)), rng)
+            search.descend(deadline)
+            searches.append(search)
         else:
-            for search in sorted(searches, key=lambda search: -search.best):
-                search.tabu(_STEPS, deadline)
+            search = searches[turn % len(searches)]
+            turn += 1
+        search.tabu(_STEPS, deadline)
+        idle, best = (0, search.best) if search.best > best else (idle + 1, best)
     return max(searches, key=lambda search: search.best).best_order
 
 

@@ -35,7 +35,7 @@ def residual_net() -> onnx.ModelProto:
     return make_model(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights)
 
 
-def samples(path: Path, count: int = 96, size: int = 8) -> Path:
+def samples(path: Path, count: int = 64, size: int = 8) -> Path:
     """Images that are alike within themselves, so that inputs of layers are correlated."""
     rng = np.random.default_rng(8)
     coarse = rng.normal(size=(count, 3, size // 2, size // 2)).repeat(2, axis=2).repeat(2, axis=3)

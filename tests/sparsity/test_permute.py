@@ -7,6 +7,8 @@ import pytest
 
 from onnxprune.sparsity.permute import _Search, best_order, kept_by_2_4
 
+FOREVER = 1e6  # a search ends by itself where nothing more is found: no result here hangs on the clock
+
 
 def test_what_2_4_keeps() -> None:
     columns = np.array([[1.0], [2.0], [3.0], [4.0], [9.0]])
@@ -32,7 +34,7 @@ def test_a_planted_order_is_found() -> None:
     # two large columns in every group of the right order, all eight in two groups at first
     columns = np.ones((16, 30))
     columns[:8] = 10
-    found = best_order(columns, seconds=1.0)
+    found = best_order(columns, seconds=FOREVER)
     assert found.before == 30 * (8 * 10 / 2 + 8 / 2)
     assert found.after == 30 * 8 * 10
 
@@ -48,6 +50,6 @@ def test_it_never_loses_and_gives_an_order(shape: tuple[int, int]) -> None:
 
 def test_the_tail_stays_in_place() -> None:
     columns = np.random.default_rng(3).random((14, 10))
-    assert best_order(columns, seconds=0.1).order[12:].tolist() == [12, 13]
+    assert best_order(columns, seconds=0.05).order[12:].tolist() == [12, 13]
     assert best_order(columns[:6], seconds=0.1).order.tolist() == list(range(6))
     assert best_order(np.zeros((16, 3)), seconds=0.1).order.tolist() == list(range(16))

@@ -29,7 +29,7 @@ def test_the_function_stays_and_more_is_kept(weighted: bool) -> None:
     wanted = settle(coupling.view, weights, Request(parse_pattern("2:4")))
     rng = np.random.default_rng(0)
     norms = {(u.node, u.position): rng.random(u.shape[u.axis]) for w in weights.weights for u in w.uses}
-    found = reorder(coupling, wanted.targets, seconds=1.0, norms=norms if weighted else None)
+    found = reorder(coupling, wanted.targets, seconds=1e6, norms=norms if weighted else None)
     # the channels of the shortcut, and those of the convolution with the depthwise one behind it
     assert {item.size for item in found.moved} == {16}
     assert len(found.moved) == 2
