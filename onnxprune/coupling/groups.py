@@ -45,16 +45,18 @@ class Units:
         earliest = np.full(solution.classes, self.atoms.count)
         np.minimum.at(earliest, self.root, first[self.below])
         units = units[np.argsort(earliest[units], kind="stable")]
-        members: dict[int, list[int]] = {}
-        for unit, bunch in zip(units.tolist(), solution.bunch[units].tolist(), strict=True):
-            members.setdefault(bunch, []).append(unit)
+        _, begins, bunch, sizes = np.unique(
+            solution.bunch[units], return_index=True, return_inverse=True, return_counts=True
+        )
+        ends = np.cumsum(sizes)
+        by_bunch = units[np.argsort(bunch, kind="stable")]
         groups = []
-        for roots in members.values():
-            if len(roots) > 1:
-                low, high = np.searchsorted(toucher, [roots[0], roots[0] + 1])
-                mine = np.zeros(places.number, bool)
-                mine[place[low:high]] = True
-                groups.append(UnitGroup(np.asarray(roots, np.int64), np.flatnonzero(mine[places.slots.of])))
+        for index in sorted(np.flatnonzero(sizes > 1).tolist(), key=lambda index: begins[index]):
+            roots = by_bunch[ends[index] - sizes[index] : ends[index]]
+            low, high = np.searchsorted(toucher, [roots[0], roots[0] + 1])
+            mine = np.zeros(places.number, bool)
+            mine[place[low:high]] = True
+            groups.append(UnitGroup(roots, np.flatnonzero(mine[places.slots.of])))
         return groups
 
     @cached_property

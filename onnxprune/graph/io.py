@@ -17,6 +17,7 @@ from onnxprune.errors import ModelError, OutputError, RuntimeMissingError
 from onnxprune.graph.atomic import AtomicFiles
 from onnxprune.graph.external import DataFiles
 from onnxprune.graph.layout import Layout, place
+from onnxprune.graph.mapped import Arrays, read_mapped
 from onnxprune.graph.model import Model
 from onnxprune.graph.names import unreadable_name
 from onnxprune.graph.stream import write_model
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon
 
 log = logging.getLogger(__name__)
+
+_MAPPED = 1 << 20  # bytes of a file from which on its weights stay in it
 
 _FOREIGN = {  # what a file that is no ONNX model begins with -> what it is, and what to do
     b"version https://git-lfs": ("a Git LFS pointer", "Fetch the file itself with `git lfs pull`."),
@@ -55,7 +58,9 @@ def load(
 ) -> Model:
     """Load a model from a file, a ModelProto, an onnx-graphsurgeon graph, or a Model (given back as it is).
 
-    External data stays on disk and is memory-mapped when it is read; that all of it is there is checked now.
+    External data stays on disk and is memory-mapped when it is read; that all of it is there is checked now. So do big
+    weights in a file of some size (mapped.py): to the `Model` they are pending arrays. Do not write to a file in place
+    while its Model is in use.
     `folder` is where the external data of a ModelProto lies. A ModelProto is referred to, not copied or
     changed. Raises ModelError for what cannot be read, is not ONNX, is cut off, or has external data that is
     missing, cut off or outside the model's folder.
@@ -63,12 +68,12 @@ def load(
     if isinstance(source, Model):
         return source
     if isinstance(source, ModelProto):
-        proto, path, origin = source, None, "model"
+        proto, path, origin, arrays = source, None, "model", None
     elif type(source).__module__.partition(".")[0] == "onnx_graphsurgeon":
-        proto, path, origin = _from_graphsurgeon(source), None, "graph"
+        proto, path, origin, arrays = _from_graphsurgeon(source), None, "graph", None
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        proto, origin = _read(path), str(path)
+        (proto, arrays), origin = _read(path), str(path)
     else:
         raise TypeError(f"cannot load a model from {type(source).__name__}")
     _require_model(proto, origin)
@@ -76,7 +81,7 @@ def load(
     data = DataFiles(path if folder is None else Path(folder) / "model.onnx", origin)
     with data.named():
         data.check(proto)
-    return Model(proto, path, data=data)
+    return Model(proto, path, arrays, data=data)
 
 
 def save(
@@ -156,7 +161,7 @@ def _from_graphsurgeon(graph: Any) -> ModelProto:
     return proto
 
 
-def _read(path: Path) -> ModelProto:
+def _read(path: Path) -> tuple[ModelProto, Arrays | None]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -167,6 +172,11 @@ def _read(path: Path) -> ModelProto:
                 f"{path} is larger than 2 GB, which no ONNX file can be",
                 remedy="A model of this size has its weights in a data file: give the .onnx file beside it.",
             )
+        if status.st_size >= _MAPPED:
+            with path.open("rb") as file:
+                mapped = read_mapped(file)
+            if mapped is not None and _looks_like_model(mapped[0]):
+                return mapped
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -185,7 +195,7 @@ def _read(path: Path) -> ModelProto:
         raise _not_onnx(path, content) from error
     if not _looks_like_model(proto):
         raise _not_onnx(path, content)
-    return proto
+    return proto, None
 
 
 def _not_onnx(path: Path, content: bytes) -> ModelError:

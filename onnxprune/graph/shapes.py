@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, TypeProto, ValueInfoProto, defs, helper, numpy_helper, shape_inference
+from onnx import TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
 
 from onnxprune.graph.bindings import Bindings, varied
 from onnxprune.graph.bodies import Bodies
 from onnxprune.graph.contrib import infer_contrib
 from onnxprune.graph.evaluate import EVALUATORS
+from onnxprune.graph.inference import Data, data_of, infer, schema_of
 from onnxprune.graph.uninferred import infer_uninferred
 from onnxprune.graph.view import VALUE_LIMIT, GraphView, Node, Scope
 
@@ -78,6 +79,10 @@ class Shapes:
 Visitor = Callable[[Node, Shapes], None]
 
 
+def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> tuple[tuple[str, int], ...]:
+    return tuple((opset.domain, opset.version) for opset in imports)
+
+
 def infer_shapes(
     view: GraphView,
     bindings: Bindings,
@@ -91,7 +96,9 @@ def infer_shapes(
     inputs and the initializers that they name (that is how an edit rewrites sizes in graph order). `like` is the
     result for the model before such an edit, which says what varies.
     """
-    return Walk(view, bindings, measured or {}, visit, like).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # arithmetic on sizes may divide by zero
+        return Walk(view, bindings, measured or {}, visit, like).run()
 
 
 def infer_at_other_sizes(view: GraphView, bindings: Bindings, like: Shapes | None = None) -> Shapes:
@@ -100,7 +107,9 @@ def infer_at_other_sizes(view: GraphView, bindings: Bindings, like: Shapes | Non
     A model may not work at any size: values whose shape cannot be inferred there are absent. `like` is the result for
     the model before an edit, as in `infer_shapes`.
     """
-    return Walk(view, varied(bindings, view), {}, None, like, is_other=True).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return Walk(view, varied(bindings, view), {}, None, like, is_other=True).run()
 
 
 class Walk:
@@ -123,8 +132,7 @@ class Walk:
         }  # fmt: skip
         self.static: dict[str, tuple[bool, ...]] | None = None
         self.is_other = is_other
-        self.schemas: dict[tuple[str, str, int], Any] = {}
-        self.opset_imports = list(view.model.proto.opset_import)
+        self.opsets = _versions(view.model.proto.opset_import)
         self.bodies = Bodies(self)
 
     def run(self) -> Shapes:
@@ -265,9 +273,7 @@ class Walk:
         if node.op in ("Expand", "ConstantOfShape", "Tile", "Range") and not self._is_small(node, values):
             return False
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                result = evaluator.function(node, *values)
+            result = evaluator.function(node, *values)
         except (ValueError, IndexError, TypeError, KeyError):
             return False  # not the small arithmetic that evaluate.py is for; inference decides
         if result is None or result.size > VALUE_LIMIT:
@@ -369,13 +375,8 @@ class Walk:
         if node.bodies:
             self.bodies.leave(node)
             return
-        key = (node.domain, node.op, node.opset)
-        if key not in self.schemas:
-            try:
-                self.schemas[key] = defs.get_schema(node.op, node.opset, node.domain)
-            except defs.SchemaError:
-                self.schemas[key] = None
-        schema = self.schemas[key]
+        operator = node.domain, node.op, node.opset
+        schema = schema_of(*operator)
         if schema is None:
             for name, typed in infer_contrib(node, self.known.shape, self.known.dtype, self.known.value).items():
                 self._set(name, *typed)
@@ -384,34 +385,24 @@ class Walk:
         if uninferred and (settled := infer_uninferred(node, self.known.shape, self.known.dtype)) is not None:
             self._set(node.outputs[0], *settled)
             return
-        types: dict[str, TypeProto] = {}
-        data: dict[str, TensorProto] = {}
-        proto = node.settled
-        for name, local in zip(node.inputs, proto.input, strict=True):
-            if not name:
+        types = [self._type(name) if name else None for name in node.inputs]
+        if any(name and kind is None for name, kind in zip(node.inputs, types, strict=True)):
+            return
+        data = [self._data(name) for name in node.inputs]
+        opsets = self.opsets if not node.scope.in_function else _versions(node.scope.opset_imports)
+        inferred = infer(operator, node.settled, types, data, opsets, self.view.model.proto.ir_version)
+        for output, kind in zip(node.outputs, inferred, strict=True):
+            if not output or kind is None:
                 continue
-            found = self._type(name)
-            if found is None:
-                return
-            types[local] = found
-            value = self.known.value.get(name)
-            if value is not None and self.known.dtype[name] in _INTEGERS | {TensorProto.FLOAT}:
-                data[local] = numpy_helper.from_array(np.asarray(value, order="C"), local)
-        opset_imports = self.opset_imports if not node.scope.in_function else node.scope.opset_imports
-        try:
-            inferred = shape_inference.infer_node_outputs(
-                schema, proto, types, data,
-                opset_imports=opset_imports, ir_version=self.view.model.proto.ir_version,
-            )  # fmt: skip
-        except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-            return  # what onnx cannot infer is left open, and measured or frozen later
-        keys = dict(zip(proto.output, node.outputs, strict=True))
-        for local, type_proto in inferred.items():
-            if not (output := keys.get(local)):
-                continue  # an optional output that is not there
-            self.types[output] = type_proto
-            if type_proto.HasField("tensor_type"):
-                self._learn_type(output, type_proto.tensor_type)
+            self.types[output] = kind
+            if kind.HasField("tensor_type"):
+                self._learn_type(output, kind.tensor_type)
+
+    def _data(self, name: str) -> Data | None:
+        value = self.known.value.get(name)
+        if value is None or self.known.dtype[name] not in _INTEGERS | {TensorProto.FLOAT}:
+            return None
+        return data_of(value)
 
     def _learn_type(self, name: str, tensor: Any) -> None:
         self.known.dtype[name] = tensor.elem_type

@@ -44,10 +44,11 @@ def encoded(fields: UnknownFieldSet) -> bytes:
     return bytes(out)
 
 
-def spans(message: bytes) -> Iterator[tuple[int, int, int]]:
+def spans(message: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """(number, start, end) of each field of a serialised message, in order.
 
-    Groups, which ONNX has none of, come as one last field with all that follows.
+    Groups, which ONNX has none of, come as one last field with all that follows. Raises IndexError for a message that
+    ends within a field.
     """
     at = 0
     while at < len(message):
@@ -63,7 +64,18 @@ def spans(message: bytes) -> Iterator[tuple[int, int, int]]:
             at = len(message)
         else:
             at += 8 if kind == FIXED64 else 4
+        if at > len(message):
+            raise IndexError("the message is cut off")
         yield tag >> 3, start, at
+
+
+def payload(message: memoryview, start: int, end: int) -> memoryview:
+    """What a string, bytes or message field from `start` to `end` holds; ValueError for one of another kind."""
+    tag, at = _read_varint(message, start)
+    length, at = _read_varint(message, at)
+    if tag & 7 != LENGTH_DELIMITED or at + length != end:
+        raise ValueError("not a field with a length")
+    return message[at:end]
 
 
 def split_after(message: bytes, field: int) -> int:
@@ -71,7 +83,7 @@ def split_after(message: bytes, field: int) -> int:
     return next((start for number, start, _ in spans(message) if number > field), len(message))
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def _read_varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         byte = message[at]
