@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from onnxprune import ops
 from onnxprune.coupling.atoms import Atoms, Decline, Ids, Link, Links, Operand
+from onnxprune.coupling.calls import tie_calls
 from onnxprune.coupling.coupling import Coupling, Site
 from onnxprune.coupling.groups import Units
 from onnxprune.coupling.nodeview import NodeView, VectorKeys
@@ -22,6 +23,7 @@ from onnxprune.coupling.solve import solve
 from onnxprune.errors import ModelError, SettingError
 from onnxprune.graph.bindings import Bindings, bind_inputs
 from onnxprune.graph.fixed import is_computable
+from onnxprune.graph.functions import specialise
 from onnxprune.graph.io import load
 from onnxprune.graph.model import Model
 from onnxprune.graph.shapes import Shapes, infer_shapes
@@ -42,18 +44,23 @@ def analyse(
     bind: Mapping[str, int] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_io_change: Iterable[str] = (),
+    specialise_functions: bool = False,
     measure: Measure | None = None,
     measured: Mapping[str, Sequence[int]] | None = None,
 ) -> Coupling:
     """Find the groups of units that can be removed from a model.
 
     `bind` and `input_shapes` bind dynamic dimensions (see graph/bindings.py); `allow_io_change` names graph inputs
-    and outputs that may shrink. `measure` is asked for the shapes of values that inference leaves open, e.g.
-    `onnxprune.measure_shapes`; `measured` gives such shapes at once.
+    and outputs that may shrink. `specialise_functions` gives each call of a model-local function that is called more
+    than once a copy of its own, so that calls may lose different units where the body carries sizes. `measure` is asked
+    for the shapes of values that inference leaves open, e.g. `onnxprune.measure_shapes`; `measured` gives such shapes
+    at once.
 
     Raises ModelError for a model that cannot be read and SettingError for names that it does not have.
     """
     model = load(source)
+    if specialise_functions:
+        model = specialise(model)
     view = GraphView(model)
     allowed = tuple(allow_io_change)
     for name in allowed:
@@ -79,6 +86,8 @@ def analyse(
         "input_shapes": {k: list(v) for k, v in (input_shapes or {}).items()},
         "allow_io_change": list(allowed),
     }
+    if specialise_functions:
+        options["specialise_functions"] = True
     if found:  # a plan holds them, so that it can be carried out where nothing can be measured
         options["measured"] = {name: list(shape) for name, shape in found.items()}
     atoms, links, sites = _link(view, bindings, shapes, frozenset(allowed))
@@ -134,6 +143,8 @@ def _link(
         links.extend(link.recorded)
         alike = is_exchangeable(raw.domain, raw.op) if claim is None else claim.exchangeable
         sites.append(Site(node, rule, link.recorded, alike, is_parallel(raw.domain, raw.op), settled))
+    for recorded in tie_calls(atoms, sites) if view.flat.calls else ():
+        links.extend(recorded)
     if reduced:
         links.frozen += freeze_orphans(atoms, sites, reduced, view)
     _freeze_borders(view, bindings, shapes, allowed, atoms, links)

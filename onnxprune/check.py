@@ -23,6 +23,7 @@ from onnxprune.edit.prediction import Prediction
 from onnxprune.edit.rearrange import rearrange
 from onnxprune.edit.selection import orders_of, removed_classes_of
 from onnxprune.errors import VerificationError
+from onnxprune.graph.functions import specialise
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView, Node
 from onnxprune.types import Plan
@@ -64,6 +65,7 @@ def mask_classes(
     """
     prediction = Prediction(coupling, removed)
     masked = coupling.view.model.copy() if orders is None else rearrange(coupling, orders)
+    masked = specialise(masked)  # calls of one function lose their own units
     view = GraphView(masked, coupling.view)
     insertions = Insertions(view)
     for number, position, axis, zero in coupling.links.contracts:

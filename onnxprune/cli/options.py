@@ -137,6 +137,12 @@ class Analysis:
         list[str] | None,
         _option(_ANALYSIS, "--allow-io-change", metavar="NAME", help="Input or output that may shrink (repeatable)."),
     ] = None
+    specialise_functions: Annotated[
+        bool,
+        _option(
+            _ANALYSIS, "--specialise-functions", help="Copy the model's own functions for each call, to prune it alone."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Session:
                 "bind": read_bind(given.bind),
                 "input_shapes": read_input_shapes(given.input_shapes),
                 "allow_io_change": given.allow_io_change or (),
+                "specialise_functions": given.specialise_functions,
             },
         )
 

@@ -18,6 +18,7 @@ from onnxprune.coupling.nodeview import NodeView
 from onnxprune.coupling.registry import Rule
 from onnxprune.coupling.rewrite import Rewrite
 from onnxprune.graph.bindings import Bindings
+from onnxprune.graph.functions import repeated_functions
 from onnxprune.graph.shapes import Shapes, infer_at_other_sizes
 from onnxprune.graph.view import GraphView, Node
 
@@ -111,7 +112,10 @@ class Patterns:
         Nor are nodes of different graphs claimed together: what one of them reads need not be there for another.
         """
         found: dict[int, Claim] = {}
+        repeated = repeated_functions(graph.view.flat)
         for node in graph.view.nodes:
+            if repeated and any(id(scope.graph) in repeated for scope in node.scope.enclosing()):
+                continue  # a claim replaces nodes, which would have to be the same for all calls
             for finder in self._finders.get(node.op, ()) if node.domain == "" else ():
                 claim = None if node.index in found else finder(node, graph)
                 if claim is None or any(n.scope is not node.scope for n in claim.nodes):

@@ -56,7 +56,7 @@ def carry(coupling: Coupling, plan: Plan) -> Edited:
 
 def analysis_options(plan: Plan) -> dict[str, Any]:
     """The options under which the plan's groups were found, for `analyse`."""
-    names = ("bind", "input_shapes", "allow_io_change", "measured")
+    names = ("bind", "input_shapes", "allow_io_change", "specialise_functions", "measured")
     return {name: plan.analysis[name] for name in names if name in plan.analysis}
 
 
@@ -126,17 +126,20 @@ def _resize_infos(view: GraphView, prediction: Prediction, kept: dict[str, Kept]
             else:
                 changed = prediction.changed_axes(key)
             for axis, size in changed.items():
-                _resize(info, axis, size)
+                _resize(info, axis, None if scope.is_call else size)  # a function's calls need not be alike
 
 
-def _resize(info: ValueInfoProto, axis: int, size: int) -> None:
+def _resize(info: ValueInfoProto, axis: int, size: int | None) -> None:
+    """State another length of an axis, or none at all."""
     if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape"):
         return
     dims = info.type.tensor_type.shape.dim
     if axis >= len(dims):
         return
-    if dims[axis].HasField("dim_value"):
+    if size is not None and dims[axis].HasField("dim_value"):
         dims[axis].dim_value = size
+    elif size is None:
+        dims[axis].Clear()
     else:
         # "12*batch" where five heads are left: ONNX Runtime reuses buffers between values of one name
         dims[axis].ClearField("dim_param")

@@ -44,6 +44,8 @@ class Literals:
             return  # its result is compared where it is used
         if site.rule is None and site.node.never_runs:
             return
+        if node.scope.in_function:
+            node.refresh()  # an earlier call of the function may have edited it
         rewrite = NodeRewrite(self, node, shapes)
         if site.settled and (value := self.settling.value(site)) is not None:
             rewrite.store(value)

@@ -45,7 +45,7 @@ class Flat:
         self._held: dict[int, str] = {}
         self._taken: set[str] | None = None
         self._functions: dict[FunctionId, FunctionProto] = {
-            (_domain(f.domain), f.name, f.overload): f for f in model.functions
+            (domain_of(f.domain), f.name, f.overload): f for f in model.functions
         }
         self._running: list[FunctionId] = []
         graph = model.graph
@@ -100,7 +100,7 @@ class Flat:
 
     def _call(self, proto: NodeProto, caller: Scope, frame: Scope) -> bool:
         """Put a function's nodes in the place of a node that calls it; False for any other node."""
-        identity = (_domain(proto.domain), proto.op_type, proto.overload)
+        identity = (domain_of(proto.domain), proto.op_type, proto.overload)
         function = self._functions.get(identity)
         if function is None or identity in self._running or not _is_plain(function):
             return False
@@ -189,9 +189,10 @@ def _is_literal(proto: NodeProto) -> bool:
     return all(not attr.ref_attr_name for attr in proto.attribute)
 
 
-def _domain(domain: str) -> str:
+def domain_of(domain: str) -> str:
+    """A domain as nodes and functions are compared by it."""
     return "" if domain == "ai.onnx" else domain
 
 
 def _opsets(imports: Sequence) -> dict[str, int]:
-    return {_domain(o.domain): o.version for o in imports}
+    return {domain_of(o.domain): o.version for o in imports}

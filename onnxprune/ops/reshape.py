@@ -65,6 +65,8 @@ def regroup(node: NodeView, link: Link) -> None:
     """Row-major regrouping of axes; what splits or joins is a factor."""
     if node.op == "Squeeze" and 0 in node.x.shape:
         raise Decline("an empty tensor")
+    if node.op == "Reshape" and "shape" not in node.node.attrs and node.value(1) is None:
+        raise Decline("its target shape is computed from data")
     link_regrouped(node.x, node.y, link)
 
 
@@ -76,11 +78,7 @@ def _(node: NodeView, edit: Rewrite) -> None:
     if "shape" in node.node.attrs:
         edit.attr("shape", _target(node.attr("shape"), before, after, node))
         return
-    current = edit.current(1)
-    if current is None:
-        if edit.changed(node.y):
-            edit.refuse("its target shape is computed from data")
-    else:
+    if (current := edit.current(1)) is not None:
         edit.want(1, _target(current.tolist(), before, after, node))
 
 

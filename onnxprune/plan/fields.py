@@ -52,6 +52,9 @@ class Field:
     def string(self) -> str:
         return str(self._of_kind(str))
 
+    def truth(self) -> bool:
+        return bool(self._of_kind(bool))
+
     def count(self) -> int:
         """A whole number that is not negative."""
         found = int(self._of_kind(int))

@@ -146,11 +146,13 @@ def _read_cost(item: Field) -> Cost:
 
 def _analysis(item: Field) -> dict[str, Any]:
     """The options of the analysis as they are: they are used again as they stand, so they must be of their kinds."""
-    item.keys((), ("bind", "bound", "input_shapes", "allow_io_change", "measured"))
+    item.keys((), ("bind", "bound", "input_shapes", "allow_io_change", "specialise_functions", "measured"))
     for name, field in item.items():
         if name == "allow_io_change":
             for entry in field.list():
                 entry.string()
+        elif name == "specialise_functions":
+            field.truth()
         else:
             for _, entry in field.items():
                 entry.count() if name in ("bind", "bound") else entry.counts()
