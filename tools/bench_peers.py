@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from peers.isolated import Task, run, start_server
 from rich.console import Console
 from rich.table import Table
 from zoo.catalogue import catalogue
+from zoo.isolated import Task, run, start_server
 from zoo.store import JsonStore
 
 PEERS = ("torch-pruning", "onnxsim")
@@ -75,7 +75,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     results, console = JsonStore(options.out), Console()
     if not options.summary:
-        start_server()
+        start_server("peers.preload")
         for key, task, arguments in _tasks(options):
             if key not in results:
                 result = run(task, arguments, 3 * options.limit + _PREPARATION)

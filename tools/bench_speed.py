@@ -1,15 +1,19 @@
 """Speed as ratios: analyse + score + plan + apply against onnx.load + onnx.save and Torch-Pruning; start-up.
 
     python tools/bench_speed.py --zoo build/zoo
+    python tools/bench_speed.py --zoo build/zoo --clock processor    # on a machine that is busy with other things
 
 For each model the steps run in turn, round after round, in one process; figures are medians. Start-up times are whole
 processes, in turn too. Torch-Pruning (1.6.1, tools/requirements.txt) builds its graph and prunes the same
-architecture from the torch sources, without loading or saving anything.
+architecture from the torch sources, without loading or saving anything. All run in one thread: torch's threads wait
+actively for each other, which on a busy machine would count against it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +23,8 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch are loaded
 
 import onnx
 from rich.console import Console
@@ -39,10 +45,19 @@ MODELS = {
 }
 
 
-def timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def children() -> float:
+    """Seconds of processor time that finished child processes have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def load_and_save(path: Path, folder: Path) -> None:
@@ -57,7 +72,7 @@ def prune(path: Path, folder: Path, *, write: bool) -> None:
         save(edited.model, folder / "pruned.onnx")
 
 
-def torch_pruning(name: str) -> Callable[[], float] | None:
+def torch_pruning(name: str, clock: Callable[[], float]) -> Callable[[], float] | None:
     """A function that prunes a fresh model from the torch sources and gives the seconds; None if not installed."""
     try:
         import torch_pruning as peer
@@ -81,16 +96,12 @@ def torch_pruning(name: str) -> Callable[[], float] | None:
             )
             pruner.step()
 
-        return timed(work)
+        return timed(work, clock)
 
     return measure
 
 
-def process(command: list[str]) -> float:
-    return timed(lambda: subprocess.run(command, capture_output=True, check=True))
-
-
-def start_up(console: Console, zoo: Path, rounds: int) -> None:
+def start_up(console: Console, zoo: Path, rounds: int, clock: Callable[[], float]) -> None:
     """`onnxprune --help` and `inspect` against the imports that they cannot do without."""
     model = str(zoo / MODELS["resnet50"])
     script = str(Path(sys.executable).with_name("onnxprune"))
@@ -104,6 +115,10 @@ def start_up(console: Console, zoo: Path, rounds: int) -> None:
             [sys.executable, "-c", f"import onnx; onnx.load({model!r})"],
         ),
     }
+
+    def process(command: list[str]) -> float:
+        return timed(lambda: subprocess.run(command, capture_output=True, check=True), clock)
+
     table = Table("start-up", "ours, s", "reference, s", "ratio")
     for name, (ours, reference) in pairs.items():
         process(ours), process(reference)
@@ -117,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path, default=Path("build/zoo"))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what seconds are: time, or processor time")
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument(
         "--peer",
@@ -125,7 +141,8 @@ def main() -> None:
         help="models that Torch-Pruning prunes too (Swin-T: minutes)",
     )
     arguments = parser.parse_args()
-    console = Console()
+    clock = CLOCKS[arguments.clock]
+    console = Console(width=160 if not sys.stdout.isatty() else None)
     table = Table(
         "model", "MB", "analyse to apply, s", "with save, s", "onnx load+save, s", "ratio", "ratio with save",
         "Torch-Pruning, s", "times",
@@ -139,11 +156,11 @@ def main() -> None:
             if not path.exists():
                 console.print(f"{path} is missing: run tools/make_zoo.py --only {model}")
                 continue
-            peer = torch_pruning(model) if model in arguments.peer else None
+            peer = torch_pruning(model, clock) if model in arguments.peer else None
             works: list[Callable[[], float]] = [
-                partial(timed, partial(prune, path, folder, write=False)),
-                partial(timed, partial(prune, path, folder, write=True)),
-                partial(timed, partial(load_and_save, path, folder)),
+                partial(timed, partial(prune, path, folder, write=False), clock),
+                partial(timed, partial(prune, path, folder, write=True), clock),
+                partial(timed, partial(load_and_save, path, folder), clock),
                 *([peer] if peer else []),
             ]
             for work in works:
@@ -160,7 +177,7 @@ def main() -> None:
                 f"{statistics.median(r[3] / r[0] for r in rounds):.1f}" if peer else "-",
             )
     console.print(table)
-    start_up(console, arguments.zoo, arguments.rounds)
+    start_up(console, arguments.zoo, arguments.rounds, clock if arguments.clock == "wall" else children)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
-import os
-import re
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from zoo.catalogue import catalogue
 from zoo.entry import EXPORTERS, Entry
+from zoo.isolated import run, start_server
 from zoo.store import JsonStore
+
+BUSY = 10.0
+"""Times its processor time that an export may take on a machine that does other things too."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,32 +29,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="*", metavar="GLOB", help="architectures to export, by name")
     parser.add_argument("--exporter", choices=[*EXPORTERS, "both"], default="both")
     parser.add_argument("--jobs", type=int, default=1, help="exports at a time")
-    parser.add_argument("--timeout", type=float, default=420.0, help="seconds for one export")
+    parser.add_argument("--timeout", type=float, default=420.0, help="seconds of processor time for one export")
     parser.add_argument("--extended", action="store_true", help="also what the catalogue marks as extended")
     parser.add_argument("--list", action="store_true", help="print the catalogue and stop")
     return parser.parse_args()
-
-
-def _export(entry: Entry, exporter: str, target: Path, timeout: float) -> dict[str, object]:
-    """Runs one export; raises RuntimeError with the last line of what went wrong."""
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-m", "zoo.export", entry.name, exporter, str(target)]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"no result within {timeout:.0f} s") from None
-    if done.returncode:
-        raise RuntimeError(_what_went_wrong(done.stderr) or f"exit code {done.returncode}")
-    record: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return record
-
-
-def _what_went_wrong(stderr: str) -> str:
-    """The exception's own line: some messages go on for a screen, and end in a bracket."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Export|Invalid\w*|Fail)\b: ", line)]
-    return (raised or lines or [""])[-1][:400]
 
 
 def main() -> None:
@@ -72,17 +49,23 @@ def main() -> None:
 
     def work(entry: Entry, exporter: str, name: str) -> None:
         started = time.monotonic()
-        try:
-            manifest.put(name, _export(entry, exporter, out / name, options.timeout))
+        arguments = (entry.name, exporter, str(out / name), options.timeout)
+        record = run(export_named, arguments, BUSY * options.timeout)
+        if "bytes" in record:
+            manifest.put(name, record)
             failures.drop(name)
             outcome = "written"
-        except RuntimeError as error:
-            failures.put(name, {"error": str(error), "seconds": round(time.monotonic() - started, 1)})
-            outcome = f"failed: {error}"
+        else:
+            why = record.get("why", "no result in time")
+            failures.put(name, {"error": why, "seconds": round(time.monotonic() - started, 1)})
+            outcome = f"failed: {why}"
         print(f"{name:44} {time.monotonic() - started:6.1f} s  {outcome}", flush=True)
 
     wanted = [(e, x, f) for e in entries for x, f in e.files().items() if options.exporter in (x, "both")]
     missing = [item for item in wanted if item[2] not in manifest or not (out / item[2]).exists()]
+    start_server("zoo.preload")
+    from zoo.export import export_named  # imports torch, which --list does not need
+
     print(f"{len(wanted) - len(missing)} of {len(wanted)} files exist", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         for pending in [pool.submit(work, *item) for item in missing]:

@@ -1,6 +1,4 @@
-"""Prune one file and check it against its masked dense model; prints one JSON object. Run by zoo_report.py.
-
-A process of its own per file: a crash or a time-out is a result, not the end of the report.
+"""Prune one file and check it against its masked dense model. Run by zoo_report.py.
 
 Quantised files: both models are run with ONNX Runtime's own fusions of QuantizeLinear and DequantizeLinear into integer
 operators, for int8 activations too (`session.qdqisint8allowed`, which the CPU build leaves off), and without quantising
@@ -15,9 +13,6 @@ move elements; of an output that is left in floats, a 255th of the range of the 
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from zoo.limits import TimeIsUp, processor_seconds
 
 from onnxprune.analyse import analyse
 from onnxprune.check import mask_classes
@@ -180,19 +176,14 @@ def reasons(coupling: Coupling) -> list[tuple[str, int]]:
     return counted.most_common(3)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--pruning-ratio", type=float, default=0.5)
-    parser.add_argument("--exact-only", action="store_true")
-    parser.add_argument("--input-shapes", type=json.loads, default={})
-    arguments = parser.parse_args()
+def check_within(
+    path: str, ratio: float, exact_only: bool, shapes: dict[str, list[int]], limit: float
+) -> dict[str, Any]:
+    """`check` under a limit of processor time; what it raises is the result."""
     try:
-        found = check(arguments.model, arguments.pruning_ratio, arguments.exact_only, arguments.input_shapes)
+        with processor_seconds(limit):
+            return check(Path(path), ratio, exact_only, shapes)
+    except TimeIsUp:
+        return {"status": "timeout"}
     except Exception as error:  # noqa: BLE001 - a crash is what the report is looking for
-        found = {"status": "crash", "error": f"{type(error).__name__}: {error}"[:400]}
-    json.dump(found, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+        return {"status": "crash", "error": f"{type(error).__name__}: {error}"[:400]}

@@ -2,11 +2,13 @@
 
     python tools/zoo_report.py build/zoo --exact-only --pruning-ratio 0.5
     python tools/zoo_report.py build/zoo --pruning-ratio 0.5 --peers build/peers.json
+    python tools/zoo_report.py build/zoo_opt --exact-only --every 5 --json build/opt.json
 
 With --exact-only every file that changes is compared with its masked dense model (fp32, 1e-4 of the output's
 scale; detectors before their selection), and the masked model must differ from the dense one, so that the comparison
 is not blind. A quantised file may also be within one quantisation step of its output (zoo_check.py says of which, and
-how both models are run). Exits non-zero where a file crashes, is invalid, does not run or is not equal.
+how both models are run). With --json a run that was stopped goes on where it was. Exits non-zero where a file crashes,
+is invalid, does not run or is not equal.
 """
 
 from __future__ import annotations
@@ -14,38 +16,33 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from zoo.isolated import run, start_server
+from zoo.store import JsonStore
+from zoo_check import check_within
 
 TOLERANCE = 1e-4
 NOT_BLIND = 1e-3
 STEPS = 1 + 1e-3  # of quantisation; a scale is a float
 SMALL = 0.45
-SECONDS = 300
+SECONDS = 300  # of processor time
+BUSY = 10  # times that, on a machine that does other things too
 GOOD = ("pruned", "unchanged")
 
 
 def examine(path: Path, ratio: float, exact_only: bool, shapes: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
-    """Run zoo_check.py on one file."""
-    command = [sys.executable, str(Path(__file__).with_name("zoo_check.py")), str(path)]
-    command += ["--pruning-ratio", str(ratio), "--input-shapes", json.dumps(shapes.get(path.name, {}))]
-    command += ["--exact-only"] if exact_only else []
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return {"file": path.name, "status": "time-out"}
-    try:
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        found = {"status": "crash", "error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
+    """Check one file in a process of its own: a crash or a time-out is a result, not the end of the report."""
+    arguments = (str(path), ratio, exact_only, shapes.get(path.name, {}), SECONDS)
+    found = run(check_within, arguments, BUSY * SECONDS)
+    if found["status"] in ("timeout", "fail"):
+        found = {"status": {"timeout": "time-out", "fail": "crash"}[found["status"]], "error": found.get("why", "")}
     if "error_of_scale" in found:
         if not (found["error_of_scale"] <= TOLERANCE or found.get("steps", STEPS + 1) <= STEPS):
             found["status"] = "not equal"
@@ -96,11 +93,11 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def by_kind(results: list[dict[str, Any]]) -> Table | None:
-    """The summary for each kind of file (`NAME.KIND.onnx`), None where there is only one."""
+    """The summary for each kind of file (`NAME.KIND.onnx`), None where that tells nothing."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for r in results:
         kinds.setdefault(r["file"].removesuffix(".onnx").rpartition(".")[2], []).append(r)
-    if len(kinds) < 2:
+    if len(kinds) < 2 or min(map(len, kinds.values())) < 2:
         return None
     shown = Table(title="by kind")
     shown.add_column("")
@@ -118,17 +115,29 @@ def main() -> int:
     parser.add_argument("--pruning-ratio", type=float, default=0.5)
     parser.add_argument("--exact-only", action="store_true")
     parser.add_argument("--only", default="*", help="glob of file names")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th file, by name")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--peers", type=Path, help="what bench_peers.py wrote, to print beside")
     parser.add_argument("--shapes", type=json.loads, default={}, help='{"file.onnx": {"input": [1, 576]}}')
-    parser.add_argument("--json", type=Path, help="write all results here")
+    parser.add_argument("--json", type=Path, help="results by file, read and extended")
     arguments = parser.parse_args()
     console = Console(width=200 if not sys.stdout.isatty() else None)
-    files = sorted(arguments.folder.glob(f"{arguments.only}.onnx"))
-    work = partial(examine, ratio=arguments.pruning_ratio, exact_only=arguments.exact_only, shapes=arguments.shapes)
+    files = sorted(arguments.folder.glob(f"{arguments.only}.onnx"))[:: arguments.every]
+    settings = f"ratio {arguments.pruning_ratio:g}" + (", exact only" if arguments.exact_only else "")
+    store = JsonStore(arguments.json) if arguments.json else None
+
+    def work(path: Path) -> dict[str, Any]:
+        key = f"{path.name}, {settings}"
+        if store is not None and key in store:
+            return dict(store[key])
+        found = examine(path, arguments.pruning_ratio, arguments.exact_only, arguments.shapes)
+        if store is not None:
+            store.put(key, found)
+        return found
+
+    start_server("zoo_check")
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        progress = track(pool.map(work, files), total=len(files), console=Console(stderr=True))
-        results = list(progress)
+        results = list(track(pool.map(work, files), total=len(files), console=Console(stderr=True)))
     console.print(table(results))
     found = summary(results)
     for name, value in found.items():
@@ -137,8 +146,6 @@ def main() -> int:
         console.print(kinds)
     if arguments.peers:
         print_peers(console, json.loads(arguments.peers.read_text()), found)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"summary": found, "results": results}, indent=1))
     return 0 if found["valid and runnable"] == found["files"] else 1
 
 

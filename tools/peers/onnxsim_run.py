@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
-
-from peers.limits import TimeIsUp, processor_seconds
+from zoo.limits import TimeIsUp, processor_seconds
 
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 Step = Callable[..., ModelProto]

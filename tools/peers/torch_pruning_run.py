@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from zoo.catalogue import catalogue
 from zoo.entry import Entry
 from zoo.export import last_line, outputs_of, prepare
-
-from peers.limits import TimeIsUp, processor_seconds
+from zoo.limits import TimeIsUp, processor_seconds
 
 
 def ignored_layers(entry: Entry, model: nn.Module, outputs: Sequence[Tensor]) -> list[nn.Module]:

@@ -4,7 +4,9 @@
     *_models          the lists, one library (or one kind of hand-written model) a file
     catalogue         all of them in one order, a diverse handful first
     randomise         weights that make a wrong prune visible
-    export            one architecture by one exporter, run as a process of its own
+    export            one architecture by one exporter
+    isolated          runs a task in a process of its own
+    limits            of processor time
     store             manifest and failures on disk
     torchvision_shim  imports torchvision beside a torch build that it was not compiled for
 

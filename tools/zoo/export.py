@@ -1,13 +1,12 @@
-"""One architecture by one exporter: `python -m zoo.export NAME EXPORTER FILE`, in a process of its own.
+"""One architecture by one exporter. make_zoo.py runs it in a process of its own: one that hangs costs a file.
 
-A failing or hanging export then costs one file. The last line on standard output is the file's record.
 Nothing is believed: the file is run in ONNX Runtime against torch, at the example's sizes and at others.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
+import logging
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from zoo.catalogue import catalogue
 from zoo.entry import Entry
+from zoo.limits import TimeIsUp, processor_seconds
 
 Arguments = tuple[Tensor, ...]
 
@@ -198,12 +198,17 @@ def last_line(text: str) -> str:
     return lines[-1][:300] if lines else ""
 
 
-def main(arguments: Sequence[str]) -> None:
-    name, exporter, target = arguments
+def export_named(name: str, exporter: str, target: str, limit: float) -> dict[str, Any]:
+    """The record of what was written, or `why` there is none within `limit` seconds of processor time."""
     warnings.filterwarnings("ignore")
+    logging.disable()
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  the process ends with it
     entry = next(e for e in catalogue() if e.name == name)
-    print(json.dumps(export(entry, exporter, Path(target))))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        with processor_seconds(limit):
+            return export(entry, exporter, Path(target))
+    except TimeIsUp:
+        return {"why": f"no result within {limit:.0f} s of processor time"}
+    # Exporters raise anything.
+    except Exception as error:  # noqa: BLE001
+        return {"why": f"{type(error).__name__}: {last_line(str(error))}"}

@@ -17,11 +17,11 @@ Task = Callable[..., dict[str, Any]]
 _context = multiprocessing.get_context("forkserver")
 
 
-def start_server() -> None:
-    """To be called before the first task; the server takes its environment from here."""
+def start_server(preload: str) -> None:
+    """To be called before the first task; the server takes its environment from here, and imports `preload` once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    _context.set_forkserver_preload(["peers.preload"])
+    _context.set_forkserver_preload([preload])
 
 
 def run(task: Task, arguments: tuple[Any, ...], timeout: float) -> dict[str, Any]:
