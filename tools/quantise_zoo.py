@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,11 +28,15 @@ KINDS = ("qdq", "qdq_tensor", "qop", "dynamic", "blocks")
 def quantise(path: Path, out: Path, kinds: list[str], timeout: float) -> dict[str, str]:
     """The outcome by kind: "written", or what went wrong."""
     threads = os.environ.get("OMP_NUM_THREADS", "1")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-m", "zoo.quantise", str(path), str(out), *kinds]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent), "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "zoo.quantise", str(path.resolve()), str(out.resolve()), *kinds]
+    # the quantiser leaves a data file where it stands if it is killed
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
         try:
             said, complained = process.communicate(timeout=timeout)
             code = process.returncode

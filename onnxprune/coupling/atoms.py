@@ -136,7 +136,8 @@ class Link:
     def same(self, a: Ids, b: Ids) -> None:
         """Indices of a and b survive together, pairwise. Equal lengths, or Decline."""
         if len(a) != len(b):
-            raise Decline(f"axes of length {len(a)} and {len(b)} cannot be linked")
+            help = "bind inputs to sizes at which the model runs, with --bind or --input-shapes"
+            raise Decline(f"axes of length {len(a)} and {len(b)} cannot be linked", help)
         one, two = self._atoms.slot_of(a), self._atoms.slot_of(b)
         if one is not None and two is not None:
             self.recorded.wholes.append((one, two))
