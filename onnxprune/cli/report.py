@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxprune.report.facts import Facts
 
 _FORMATS = (".html", ".md", ".json")
+_OWN = ("run.json", "result.json", "search.json", "model.provenance.json")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or a search.")]
 ReportOutput = Annotated[
@@ -32,21 +33,28 @@ def report(run: RunPath, common: Common, output: ReportOutput = None) -> None:
     Figures before and after with their intervals, plots, each step's command, what stays and why, and where all of it
     comes from. A name that ends in .md or .json gives the same as Markdown or data.
     """
-    import json
-
     from onnxprune.cli.session import Session
-    from onnxprune.graph.atomic import AtomicFiles
-    from onnxprune.report.facts import gather
-    from onnxprune.report.html import to_html
-    from onnxprune.report.markdown import to_markdown
 
     here = Session(common)
     target = output or run / "report.html"
     if target.suffix not in _FORMATS:
         raise SettingError(f"--output {target}: unknown kind of file", remedy=f"give one of {', '.join(_FORMATS)}")
-    facts = gather(run)
-    if target.parent == run and target.name in ("run.json", "result.json", "search.json"):
+    if target.parent == run and target.name in _OWN:
         raise OutputError(f"{target} is the run's own file", remedy="choose another output")
+    facts = write_report(here, run, target)
+    here.answer({"output": str(target), **facts.as_dict()})
+
+
+def write_report(here: Session, run: Path, target: Path) -> Facts:
+    """Write the report of a run's folder to `target`, by whose ending it is HTML, Markdown or JSON."""
+    import json
+
+    from onnxprune.graph.atomic import AtomicFiles
+    from onnxprune.report.facts import gather
+    from onnxprune.report.html import to_html
+    from onnxprune.report.markdown import to_markdown
+
+    facts = gather(run)
     _add_refusals(here, facts)
     if target.suffix == ".html":
         text = to_html(facts)
@@ -57,7 +65,7 @@ def report(run: RunPath, common: Common, output: ReportOutput = None) -> None:
     with AtomicFiles() as files:
         files.create(target).write(text.encode())
     here.say_plain(f"wrote {target}")
-    here.answer({"output": str(target), **facts.as_dict()})
+    return facts
 
 
 def _add_refusals(here: Session, facts: Facts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,9 +31,22 @@ Sets = Annotated[
     ),
 ]
 Anew = Annotated[bool, typer.Option("--anew", rich_help_panel=_RUN, help="Discard what the folder's run has done.")]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", rich_help_panel=_RUN, min=0, metavar="S", help="Seconds to wait for another run."),
+]
+Report = Annotated[bool, typer.Option("--report", rich_help_panel=_RUN, help="Write report.html there at the end.")]
 
 
-def run(recipe: RecipePath, common: Common, folder: Folder = None, sets: Sets = None, anew: Anew = False) -> None:
+def run(
+    recipe: RecipePath,
+    common: Common,
+    folder: Folder = None,
+    sets: Sets = None,
+    anew: Anew = False,
+    wait: Wait = 0.0,
+    report: Report = False,
+) -> None:
     """Take the steps of a recipe, and go on where a run was cut short.
 
     Each step works in its own folder of the run's folder, which then holds its model, plan, figures and log. The result
@@ -48,16 +62,33 @@ def run(recipe: RecipePath, common: Common, folder: Folder = None, sets: Sets = 
     require("pydantic", "recipes", "loop")
     from onnxprune.cli.recipe import read_recipe
 
-    read = read_recipe(recipe, sets)
+    read = read_recipe(recipe, [*(sets or ()), *common_sets(common)])
     place = (folder or recipe.with_suffix(".run")).resolve()
     if not Path(read.folder, read.model).is_file():
         raise SettingError(
             f"{recipe}: the model {read.model} is not there", remedy="paths are relative to the recipe's folder"
         )
     at = RunFolder(place)
-    with at.locked(), contextlib.chdir(read.folder):
+    with at.locked(wait), contextlib.chdir(read.folder):
         outcome = Runner(at, read, invoke, lambda done: _say(here, done)).run(anew=anew)
+    if report:
+        from onnxprune.cli.report import write_report
+
+        write_report(here, place, place / "report.html")
     _finish(here, place, outcome)
+
+
+def common_sets(common: Common) -> list[str]:
+    """What of the options is meant for all steps, as `--set` has it: those that are not as they are by default."""
+    plain = Common()
+    found = []
+    for name in ("provider", "threads", "seed"):
+        if getattr(common, name) != getattr(plain, name):
+            found.append(f"defaults.{name}={getattr(common, name)}")
+    if common.custom_op_library:
+        listed = ", ".join(json.dumps(str(path.resolve())) for path in common.custom_op_library)
+        found.append(f"defaults.custom-op-library=[{listed}]")
+    return found
 
 
 def _say(here: Session, done: Done) -> None:

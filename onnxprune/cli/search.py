@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onnxprune.cli.options import Common
-from onnxprune.cli.run import RecipePath, Sets
+from onnxprune.cli.run import RecipePath, Sets, common_sets
 
 if TYPE_CHECKING:
     from onnxprune.cli.session import Session
@@ -87,7 +87,7 @@ def search(
         raise SettingError(
             f"{recipe} has no validate step, so nothing says what passes", remedy="add one, with a limit"
         )
-    own = [*(sets or ()), *(["validate.latency=true"] if minimise == "latency" else [])]
+    own = [*(sets or ()), *common_sets(common), *(["validate.latency=true"] if minimise == "latency" else [])]
     first = [f"{knob.key}={knob.choices[0] if knob.choices else knob.spell(knob.mild)}" for knob in knobs]
     read = read_recipe(recipe, [*own, *first])
     place = (folder or recipe.with_suffix(".search")).resolve()

@@ -13,6 +13,8 @@ from typing import Any
 
 from onnxprune.errors import BudgetError, FloorError
 
+_WAIT = 3600  # seconds for a run of the same candidate, which a lost worker left behind, to end
+
 OBJECTIVES = ("latency", "macs", "parameters", "bytes")
 
 
@@ -61,7 +63,8 @@ def evaluate(spec: Spec, values: Mapping[str, str]) -> Trial:
     folder.mkdir(parents=True, exist_ok=True)
     sets = [f"--set={given}" for given in (*spec.sets, *(f"{key}={value}" for key, value in values.items()))]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "onnxprune", "run", spec.recipe, "--folder", str(folder), *sets, "--json"],
+        [sys.executable, "-P", "-m", "onnxprune", "run", spec.recipe, "--folder", str(folder), *sets, "--json",
+         f"--wait={_WAIT}"],
         capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     lines = done.stdout.strip().splitlines()

@@ -31,8 +31,11 @@ class RunFolder:
         self.path = path
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder. Raises SettingError where another run does; a killed one no longer does."""
+    def locked(self, wait: float = 0) -> Iterator[None]:
+        """Hold the folder. Raises SettingError where another run still does after `wait` seconds.
+
+        A run that was killed no longer does.
+        """
         try:
             from filelock import FileLock, Timeout
         except ImportError as error:
@@ -43,12 +46,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.path}: {error.strerror}") from error
-        lock = FileLock(self.path / _LOCK, timeout=0)
+        lock = FileLock(self.path / _LOCK, timeout=wait)
         try:
             lock.acquire()
         except Timeout as error:
             raise SettingError(
-                f"{self.path}: another run is at work in this folder", remedy="wait for it, or give another --folder"
+                f"{self.path}: another run is at work in this folder",
+                remedy="wait for it (--wait SECONDS), or give another --folder",
             ) from error
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror}") from error

@@ -154,6 +154,18 @@ def test_overrides(command: Command, folder: Path) -> None:
     assert all("--threads=1" in step["command"] for step in ran.json["steps"])
 
 
+def test_options_of_the_run_are_those_of_its_steps(command: Command, folder: Path) -> None:
+    ran = command("run", "net.yaml", "--json", "--threads", "1", "--seed", "5")
+    for step in ran.json["steps"]:
+        assert {"--threads=1", "--seed=5"} <= set(step["command"])
+
+
+def test_a_report_at_the_end(command: Command, folder: Path) -> None:
+    needs("jinja2", "plotly")
+    assert command("run", "net.yaml", "--report").code == 0
+    assert "Before and after" in (folder / "net.run" / "report.html").read_text(encoding="utf-8")
+
+
 def test_settings_are_the_options_of_the_command() -> None:
     for kind in KINDS:
         names = set(settings_of(kind))
