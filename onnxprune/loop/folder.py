@@ -116,11 +116,12 @@ class RunFolder:
         try:
             yield working
             final = self.path / name
-            if final.exists():
-                shutil.rmtree(final)
+            if final.exists():  # out of sight whole, before it is taken apart
+                os.rename(final, working.with_name(f"{working.name}-old{_ATTEMPT}"))
             os.rename(working, final)
         finally:
-            shutil.rmtree(working, ignore_errors=True)
+            for left in self.path.glob(f"{working.name}*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _sweep(self) -> None:
         for left in self.path.glob(f".*{_ATTEMPT}"):

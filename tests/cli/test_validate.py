@@ -97,6 +97,7 @@ def test_a_metric_and_labels_of_scripts(command: Command, halved: Path, tmp_path
         (("--metric", "snr", "--max-drop", "1"), "the dense model's own snr is inf"),
         (("--max-drop", "much"), "--max-drop much: it is no number"),
         (("--max-drop=-1",), "--max-drop is -1"),
+        (("--metric", "kl", "--max-drop", "5%"), "a share of the dense model's own kl, which is 0"),
         (("--strict",), "--strict says how --max-drop is meant"),
         (("--confidence", "95"), "--confidence is 95"),
         (("--metric-output", "probabilities"), "the model has no such output. it has 'logits' float32"),

@@ -35,6 +35,11 @@ class Limits:
             raise SettingError(
                 f"--max-drop: the dense model's own {metric.name} is {dense:g}", remedy="give --floor instead"
             )
+        if self.relative and not dense:
+            raise SettingError(
+                f"--max-drop is a share of the dense model's own {metric.name}, which is 0",
+                remedy="give it in the metric's own units",
+            )
         if self.floor is not None and metric.loss(dense, self.floor) < 0:
             raise SettingError(
                 f"--floor {self.floor:g} is better than the dense model's own {metric.name}, {dense:.6g}",
