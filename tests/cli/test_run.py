@@ -187,7 +187,7 @@ def test_settings_are_the_options_of_the_command() -> None:
             "model: net.onnx\nsteps:\n- prune:\n    max-mac: 50%",
             "net.yaml:4: there is no setting of prune 'max-mac'. did you mean max-macs?",
         ),
-        ("model: net.onnx\nsteps:\n- prune: {round-to: few}", "net.yaml:3: round-to is 'few'"),
+        ("model: net.onnx\nsteps:\n- prune: {min-keep: few}", "net.yaml:3: min-keep is 'few'"),
         ("model: net.onnx\nsteps:\n- prune: {min-keep: 0}", "net.yaml:3: min-keep is 0"),
         ("model: net.onnx\nsteps:\n- apply: {seed: 1}", "net.yaml:3: apply needs the setting 'plan'"),
         ("model: net.onnx\ndefaults:\n  sede: 1\nsteps: [prune]", "net.yaml:3: there is no setting of defaults 'sede'"),
