@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onnxprune.cli.settings import KINDS, arguments_of, common_settings, model_of, settings_of
+from onnxprune.cli.settings import KINDS, arguments_of, common_settings, goes_on, model_of, settings_of
 from onnxprune.errors import SettingError
 from onnxprune.loop.marked import Marked, read_marked, read_value
 from onnxprune.loop.recipe import SCHEMA, Recipe, Step
@@ -91,7 +91,7 @@ class _Reader:
             checked = model_of(kind).model_validate(merged).model_dump(by_alias=True, exclude_unset=True)
         except ValidationError as error:
             raise self._invalid(error, at, settings) from None
-        return Step(kind, KINDS[kind], arguments_of(kind, checked), where=where)
+        return Step(kind, KINDS[kind], arguments_of(kind, checked), where=where, goes_on=goes_on(kind))
 
     def _mapping(self, given: Any, at: _At, keys: list[str] | tuple[str, ...], what: str) -> None:
         if not isinstance(given, dict):

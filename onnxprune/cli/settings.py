@@ -24,7 +24,8 @@ KINDS: dict[str, Role] = {
 }
 """Commands that can be steps, and what they do with the model."""
 
-_OWN = {"output", "as_json", "verbose", "quiet", "dry_run"}  # what the run itself sets
+_STATE = {"checkpoints", "resume"}
+_OWN = {"output", "as_json", "verbose", "quiet", "dry_run"} | _STATE  # what the run itself sets
 _GIVEN = {"model", "dense", "pruned"}  # arguments that the run fills in
 
 
@@ -48,10 +49,19 @@ def settings_of(command: str) -> dict[str, Setting]:
     return {setting.name: setting for setting in _settings(command)}
 
 
-def _settings(command: str) -> Iterator[Setting]:
+def goes_on(command: str) -> bool:
+    """Whether the command can go on from a state that it keeps in a folder."""
+    return {parameter.name for parameter in _parameters(command)} >= _STATE
+
+
+def _parameters(command: str) -> list[inspect.Parameter]:
     module = command.replace("-", "_")
     function = composed(getattr(import_module(f"onnxprune.cli.{module}"), module))
-    for parameter in inspect.signature(function).parameters.values():
+    return list(inspect.signature(function).parameters.values())
+
+
+def _settings(command: str) -> Iterator[Setting]:
+    for parameter in _parameters(command):
         if parameter.name in _OWN | _GIVEN:
             continue
         kind, info = get_args(parameter.annotation)

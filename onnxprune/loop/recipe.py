@@ -26,6 +26,8 @@ class Step:
     steps: tuple[Step, ...] = ()
     times: int = 1
     where: str = ""
+    goes_on: bool = False
+    """Whether the command keeps its state with `--checkpoints DIR`, and goes on from there with `--resume`."""
 
 
 @dataclass(frozen=True)

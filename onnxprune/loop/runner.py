@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -124,10 +125,11 @@ class Runner:
             done = Done(name, known, resumed=True)
             self._say(done)
             return done
+        state = self._folder.path / f".{name}.{key[:12]}.state"
         with self._folder.attempt(name) as working:
             command = self._command(step, model, working)
             started = time.perf_counter()
-            answer = self._execute([*command, "--json"], working / _LOG)
+            answer = self._execute([*command, *_going_on(step, state), "--json"], working / _LOG)
             final = self._folder.path / name
             shown, found = _moved([command, answer.found], working, final)
             outputs = {p.name: file_sha256(p) for p in sorted(working.iterdir()) if p.name != _LOG}
@@ -137,6 +139,7 @@ class Runner:
                 "inputs": inputs, "outputs": outputs, "found": found, **self._environment,
             }  # fmt: skip
             (working / STEP).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(state, ignore_errors=True)
         done = Done(name, record, resumed=False)
         self._say(done)
         return done
@@ -174,6 +177,13 @@ class Runner:
             content = json.dumps(sidecar, indent=1).encode() + b"\n"
             save(model, target, beside={f"{target.stem}.provenance.json": content})
         self._folder.write(RESULT, result)
+
+
+def _going_on(step: Step, state: Path) -> list[str]:
+    """Options of a step that keeps its state outside its attempt's folder, which a killed run takes with it."""
+    if not step.goes_on:
+        return []
+    return [f"--checkpoints={state}", *(["--resume"] if any(state.glob("state.*")) else [])]
 
 
 def _moved(data: Any, before: Path, after: Path) -> Any:
