@@ -19,8 +19,13 @@ from onnxprune.loop.recipe import Role
 KINDS: dict[str, Role] = {
     "prune": "makes",
     "apply": "makes",
+    "sparsify": "makes",
+    "densify": "makes",
+    "quantize": "makes",
     "validate": "judges",
     "sensitivity": "looks",
+    "check-sparsity": "checks",
+    "engine": "builds",
 }
 """Commands that can be steps, and what they do with the model."""
 

@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 SCHEMA = 1
 
-Role = Literal["makes", "judges", "looks", "repeats"]
+Role = Literal["makes", "judges", "looks", "checks", "builds", "repeats"]
 
 
 @dataclass(frozen=True)
 class Step:
     """One step: `kind` names the command, `arguments` are its options.
 
-    What it does with the model: "makes" another one of it, "judges" it against the dense one, "looks" at it, or
-    "repeats" the inner `steps` up to `times`, each time on what the last time made. `where` is file and line.
+    What it does with the model: "makes" another one of it, "judges" it against the dense one, "looks" at it and writes
+    what it found, "checks" it, "builds" an engine of it, or "repeats" the inner `steps` up to `times`, each time on
+    what the last time made. `where` is file and line.
     """
 
     kind: str

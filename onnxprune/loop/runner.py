@@ -16,10 +16,11 @@ from onnxprune.errors import BudgetError, FloorError
 from onnxprune.graph.io import load, save
 from onnxprune.loop.folder import RESULT, STEP, RunFolder, file_sha256
 from onnxprune.loop.provenance import environment
-from onnxprune.loop.recipe import SCHEMA, Recipe, Step
+from onnxprune.loop.recipe import SCHEMA, Recipe, Role, Step
 
 MODEL = "model.onnx"
 _LOG = "log.txt"
+_OUTPUTS: dict[Role, str] = {"makes": MODEL, "looks": "found.json", "builds": "model.engine"}
 _KEPT_BY_ROLLBACK = (FloorError.exit_code, BudgetError.exit_code)
 _LARGE = 1 << 30  # bytes; of larger data files size and time stand for the content
 
@@ -153,11 +154,10 @@ class Runner:
 
     def _command(self, step: Step, model: Path, working: Path) -> list[str]:
         given = list(step.arguments)
-        if step.role == "makes":
-            return [step.kind, str(model), *given, "-o", str(working / MODEL)]
         if step.role == "judges":
             return [step.kind, str(self._dense), str(model), *given]
-        return [step.kind, str(model), *given, "-o", str(working / "found.json")]
+        output = _OUTPUTS.get(step.role)
+        return [step.kind, str(model), *given, *([] if output is None else ["-o", str(working / output)])]
 
     def _finish(self, outcome: Outcome, dense_sha256: str) -> None:
         """The last model under its own name, with a file that says where it comes from."""

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from tests.support.commandline import Command, contents
 from tests.support.extras import needs
@@ -152,6 +153,17 @@ def test_overrides(command: Command, folder: Path) -> None:
     assert "--pruning-ratio=0.5" in ran.json["steps"][0]["command"]
     assert ran.json["steps"][1]["found"]["samples"] == 4
     assert all("--threads=1" in step["command"] for step in ran.json["steps"])
+
+
+def test_zeros_and_their_check(command: Command, folder: Path) -> None:
+    (folder / "z.yaml").write_text(
+        "model: net.onnx\ndefaults: {no-verify: true}\n"
+        "steps: [sparsify: {pattern: '2:4'}, check-sparsity: {pattern: '2:4'}]\n"
+    )
+    ran = command("run", "z.yaml", "--json")
+    assert (ran.code, taken(ran)) == (0, [("01-sparsify", False), ("02-check-sparsity", False)])
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(folder / "z.run" / "model.onnx").graph.initializer}
+    assert (weights["w1"] == 0).mean() == 0.5
 
 
 def test_options_of_the_run_are_those_of_its_steps(command: Command, folder: Path) -> None:
