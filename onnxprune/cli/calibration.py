@@ -14,6 +14,8 @@ from onnxprune.errors import SettingError
 
 if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
+    from onnxprune.runtime.data import Data
+    from onnxprune.runtime.gradients import Gradients
 
 _DATA, _CHOICE = "Data", "Choosing"
 
@@ -115,20 +117,24 @@ def measure(
     `otherwise`: the data is of use beside the criterion. Raises SettingError for a criterion that there is not, and for
     data that cannot be used, needed or not.
     """
+    from onnxprune.importance.gradients import GRADIENTS
     from onnxprune.importance.registry import find
     from onnxprune.importance.traits import traits_of
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
     from onnxprune.runtime.statistics import KINDS
 
-    kinds = [kind for kind in KINDS if kind in traits_of(find(criterion)).needs]
+    needs = traits_of(find(criterion)).needs
+    kinds = [kind for kind in KINDS if kind in needs]
     if given.data is None and given.preprocess is not None:
         raise SettingError("--preprocess says how images are read, and there are none", remedy="give --data")
     data = None
     if given.data is not None:
         data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
-        if not kinds and not otherwise:
+        if not needs and not otherwise:
             here.warn(f"--data is not used: the criterion {criterion} looks at the weights alone")
+    if GRADIENTS in needs:
+        return {GRADIENTS: _gradients(here, coupling, criterion, data, given)}
     if not kinds:
         return {}
     cache = cache_folder(given)
@@ -141,3 +147,16 @@ def measure(
     what = "made-up inputs, as no --data was given" if statistics.synthetic else statistics.origin
     here.say_plain(f"activations measured on {statistics.samples} samples of {what}")
     return {"statistics": statistics}
+
+
+def _gradients(here: Session, coupling: Coupling, criterion: str, data: Data | None, given: Calibrating) -> Gradients:
+    """Gradients of the loss on the data, with its labels where it has some."""
+    if data is None:
+        raise SettingError(f"the criterion {criterion} needs gradients, and so data", remedy="give --data DATA")
+    from onnxprune.recover.gradients import gradients_of
+
+    with samples_bar(here, "Differentiating", data.samples) as progress:
+        found = gradients_of(coupling.view.model, data, batch=given.batch or 8, seed=here.seed, progress=progress)
+    labels = "with their labels" if data.labels is not None else "without labels"
+    here.say_plain(f"gradients computed on {found.samples} samples of {found.origin}, {labels}")
+    return found

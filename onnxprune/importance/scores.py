@@ -14,6 +14,7 @@ from onnxprune.importance.normalise import normaliser
 from onnxprune.importance.registry import Context, find, find_by_block
 from onnxprune.importance.tally import check_aggregation
 from onnxprune.importance.traits import Unscored, traits_of
+from onnxprune.runtime.gradients import Gradients
 from onnxprune.runtime.statistics import Statistics
 
 
@@ -95,7 +96,7 @@ def score(
         scaled = scale(np.array(item, np.float64))
         scaled.flags.writeable = False
         values.append(scaled)
-    told = {name: item.summary() for name, item in context.data.items() if isinstance(item, Statistics)}
+    told = {name: item.summary() for name, item in context.data.items() if isinstance(item, Statistics | Gradients)}
     return Scores(
         tuple(values), criterion, normalise, seed, choices, by_block is not None, aggregate, unscored, told
     )  # fmt: skip

@@ -130,6 +130,8 @@ def test_needs_are_stated() -> None:
         "mean_abs": ["abs"],
         "wanda": ["second"],
         "flap": ["mean", "second"],
+        "taylor": ["gradients"],
+        "fisher": ["gradients"],
     }
 
 
