@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from onnxprune.importance.scores import Scores, score
     from onnxprune.plan.files import load_plan, save_plan
     from onnxprune.plan.planner import plan, plan_for
+    from onnxprune.recover.module import to_torch
+    from onnxprune.recover.writing import write_back
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
     from onnxprune.runtime.measure import measure_shapes
@@ -88,7 +90,9 @@ _EXPORTS = {
     "save_plan": "onnxprune.plan.files",
     "score": "onnxprune.importance.scores",
     "to_graphsurgeon": "onnxprune.graph.io",
+    "to_torch": "onnxprune.recover.module",
     "validate": "onnxprune.runtime.metrics.verdict",
+    "write_back": "onnxprune.recover.writing",
 }
 
 __all__ = [
@@ -131,7 +135,9 @@ __all__ = [
     "save_plan",
     "score",
     "to_graphsurgeon",
+    "to_torch",
     "validate",
+    "write_back",
 ]
 
 

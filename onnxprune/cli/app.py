@@ -32,6 +32,7 @@ COMMANDS = {
     "quantize": "Quantise a model to INT8 with Q/DQ nodes, in which zeros stay zeros.",
     "engine": "Build a TensorRT engine, or write the commands for where TensorRT is.",
     "densify": "Turn sparse initializers back into dense ones.",
+    "recover": "Train a pruned model: labels, its dense model as teacher, or both.",
     "doctor": "Show versions, which providers really load, and what is wrong.",
 }
 

@@ -28,12 +28,11 @@ class Program:
     def run(self, values: dict[str, Any], wanted: Collection[str] = ()) -> dict[str, Any]:
         """Run all steps; `values` are those of inputs and stored tensors, and are added to. Gives those in `wanted`."""
         found: dict[str, Any] = {name: values[name] for name in wanted if name in values}
-        self._run(self.main, values, frozenset(wanted) - found.keys(), found)
+        self._run(self.main, values, set(wanted) - found.keys(), found)
         return found
 
-    def _run(
-        self, steps: Iterable[Step], values: dict[str, Any], wanted: Collection[str], found: dict[str, Any]
-    ) -> None:
+    def _run(self, steps: Iterable[Step], values: dict[str, Any], wanted: set[str], found: dict[str, Any]) -> None:
+        """Run steps, until all that is `wanted` is found where anything is."""
         for step in steps:
             inputs = [values[name] if name else None for name in step.inputs]
             try:
@@ -50,9 +49,11 @@ class Program:
                     if name:
                         values[name] = value
             if wanted:
-                for name in step.outputs:
-                    if name in wanted:
-                        found[name] = values[name]
+                for name in wanted.intersection(step.outputs):
+                    found[name] = values[name]
+                    wanted.discard(name)
+                if not wanted:
+                    return
             for name in step.drops:
                 values.pop(name, None)
 
@@ -69,7 +70,7 @@ class Program:
 
         def run(*inputs: Any) -> list[Any]:
             values.update(zip(scope.inputs, inputs, strict=False))
-            self._run(steps, values, (), {})
+            self._run(steps, values, set(), {})
             return [values[name] for name in scope.outputs]
 
         return run

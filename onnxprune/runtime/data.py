@@ -86,6 +86,12 @@ class Data(ABC):
     def part(self, start: int, stop: int | None = None) -> Data:
         """The samples from number `start` up to `stop`, to hold some back."""
 
+    def take(self, numbers: np.ndarray) -> Data:
+        """The samples of these numbers, in this order. Raises SettingError where they come in an order of their own."""
+        raise SettingError(
+            f"{self.origin}: its samples come in their own order", remedy="give a .npz, or a folder or zip of files"
+        )
+
     @property
     @abstractmethod
     def sha256(self) -> str:
@@ -138,7 +144,11 @@ class Stored(Data):
 
     def part(self, start: int, stop: int | None = None) -> Stored:
         """The samples from number `start` up to `stop`."""
-        part = Stored(self._store, self._specs, self._order[start:stop].tolist(), self._settings)
+        return self.take(np.arange(len(self._order))[start:stop])
+
+    def take(self, numbers: np.ndarray) -> Stored:
+        """See Data.take."""
+        part = Stored(self._store, self._specs, self._order[numbers].tolist(), self._settings)
         part._held = self._held
         return part
 

@@ -1,0 +1,75 @@
+"""How a model is trained: plain frozen data, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from onnxprune.errors import SettingError
+
+OPTIMISERS = ("adamw", "adam", "sgd")
+PRECISIONS = ("no", "bf16", "fp16")
+_CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS}
+_POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature")
+_SHARES = ("distil", "warmup", "ema", "label_smoothing")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `recover` does.
+
+    `epochs` passes over the data, or `steps` optimiser steps where given. `warmup` is the share of all steps in which
+    the learning rate rises to `lr`; a cosine then takes it to zero. Weight decay is kept off norms, biases and other
+    vectors. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are no labels),
+    `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before training.
+    `ema` is the decay of an average of the weights, 0 for none. `patience` is how many evaluations without a better
+    metric end the run, 0 for none. `lasso` weighs the norms of units that a plan is going to remove.
+    """
+
+    epochs: int = 3
+    steps: int | None = None
+    batch: int = 64
+    lr: float = 3e-4
+    optimiser: str = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: str = "no"
+    label_smoothing: float = 0.0
+    distil: float = 0.5
+    temperature: float = 2.0
+    features: float = 0.0
+    layerwise: int = 0
+    ema: float = 0.0
+    patience: int = 0
+    flip: bool = False
+    shift: int = 0
+    freeze: tuple[str, ...] = ()
+    freeze_batch_norm: bool = False
+    lasso: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise SettingError(f"--{name} {getattr(self, name)}: unknown", remedy=f"give one of {', '.join(known)}")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise SettingError(f"--{name} is {getattr(self, name)}", remedy="it is more than 0")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                spelled = name.replace("_", "-")
+                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is from 0 to 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """A hash (hex) of what decides the result; how long one waits for a better metric does not."""
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "patience"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=list).encode()).hexdigest()
