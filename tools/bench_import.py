@@ -45,6 +45,9 @@ def ours(case: Case) -> Callable[[list[Any]], Outputs]:
 
 def onnx2torch(case: Case) -> Callable[[list[Any]], Outputs]:
     """The importer of that name, in evaluation mode."""
+    from zoo.torchvision_shim import import_torchvision
+
+    import_torchvision()  # which it imports, and which does not load by itself beside a CPU build of torch
     import onnx2torch
 
     module = onnx2torch.convert(case.model).eval()

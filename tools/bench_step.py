@@ -24,10 +24,9 @@ from onnxprune.recover import to_torch
 
 
 def resnet50(batch: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    import torchvision
-    from zoo import torchvision_shim  # noqa: F401 - torchvision beside a CPU build of torch
+    from zoo.torchvision_shim import import_torchvision
 
-    return torchvision.models.resnet50(weights=None), (torch.randn(batch, 3, 224, 224),)
+    return import_torchvision().models.resnet50(weights=None), (torch.randn(batch, 3, 224, 224),)
 
 
 def bert(batch: int, length: int = 128) -> tuple[nn.Module, tuple[Any, ...]]:

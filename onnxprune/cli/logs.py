@@ -57,8 +57,13 @@ class Logs:
         shown = {key: told[key] for key in ("loss", "metric") if key in told}
         self._bar.update(self._task, completed=told["step"], total=told["steps"], **shown)
         if self._file is not None:
-            self._writer.writerow({key: told[key] for key in COLUMNS if key in told})
-            self._file.flush()
+            try:
+                self._writer.writerow({key: told[key] for key in COLUMNS if key in told})
+                self._file.flush()
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write {self._file.name}: {error.strerror}", remedy="free some space"
+                ) from error
         if self._events is not None:
             for key in ("loss", "rate", "metric"):
                 if key in told:

@@ -57,7 +57,10 @@ def carry_out(
 
     folder.mkdir(parents=True, exist_ok=True)
     with Logs(here, keeping.log, keeping.tensorboard) as logs:
-        done = Trainer(job, resume=keeping.resume, told=logs).run()
+        trainer = Trainer(job, resume=keeping.resume, told=logs)
+        done = trainer.run()
+    if not trainer.is_main:  # one of several processes: another one writes
+        return
     with here.step(f"Writing {writing.output}"):
         saved = save(
             done.model, writing.output, layout=cast("Layout", writing.layout), check=_check(here, model, writing)

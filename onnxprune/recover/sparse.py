@@ -174,6 +174,8 @@ class RigL:
         if step % every == 0 and self._gradients:
             share = _DROPPED / 2 * (1 + torch.cos(torch.tensor(torch.pi * step / end)).item())
             for key, gradient in self._gradients.items():
+                if torch.distributed.is_available() and torch.distributed.is_initialized():
+                    torch.distributed.all_reduce(gradient)  # masks must be the same in all processes
                 self._exchange(module, key, gradient, share)
             self._gradients.clear()
             for handle in self._handles:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, set_seed
 from torch import Tensor, nn
 
 from onnxprune.errors import SettingError
@@ -151,7 +151,7 @@ class Trainer:
 
     def _without_end(self, seed: int) -> Iterator[tuple[dict[str, Any], Any]]:
         while True:
-            for feeds, _, numbers in self._batches(seed):
+            for feeds, _, numbers in self._batches(seed, shared=True):
                 yield feeds, numbers
             seed += 1
 
@@ -222,10 +222,15 @@ class Trainer:
 
     # -- batches -----------------------------------------------------------------------------------------------
 
-    def _batches(self, seed: int) -> Iterator[tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]]:
-        """Feeds, labels and sample numbers of this process's part of the data, in the order of a seed."""
+    def _batches(
+        self, seed: int, shared: bool = False
+    ) -> Iterator[tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]]:
+        """Feeds, labels and sample numbers of this process's part of the data, in the order of a seed.
+
+        Where the data is `shared` each process has all of it, so that what no gradient is exchanged for is the same.
+        """
         data = self.job.data
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        world, rank = (1, 0) if shared else (self.accelerator.num_processes, self.accelerator.process_index)
         if data.samples is None:
             if world > 1:
                 raise SettingError(f"{data.origin}: a script's samples cannot be shared among processes")
@@ -254,10 +259,7 @@ class Trainer:
         job, progress = self.job, self.progress
         self.student.eval()
         values = self._averaged() if self.average is not None and epoch else self._weights()
-        model = write_back(self.module, job.model, values={k: v.detach() for k, v in values.items()})
-        outputs = outputs_of(model, job.valid, job.settings.batch, job.options)
-        labels = job.valid.labels if job.valid.labels is not None else np.zeros(0)
-        metric = job.metric(outputs, labels)
+        metric = self._measured(values)
         if job.keep_last or progress.best is None or metric >= progress.best:
             is_better = progress.best is None or metric > progress.best
             progress.best, progress.best_epoch = metric, epoch
@@ -269,9 +271,25 @@ class Trainer:
         if epoch:
             row["loss"] = self._epoch_loss
         progress.history = [*(progress.history or []), row]
-        if self.told is not None and self.accelerator.is_main_process:
+        if self.told is not None and self.is_main:
             self.told({**row, "steps": self.steps, "seconds": time.monotonic() - self._started})
         self._keep()
+
+    def _measured(self, values: dict[str, Tensor]) -> float:
+        """The metric of the written-back model: the main process's, so that all processes decide alike."""
+        found = [0.0]
+        if self.is_main:
+            job = self.job
+            model = write_back(self.module, job.model, values={k: v.detach() for k, v in values.items()})
+            outputs = outputs_of(model, job.valid, job.settings.batch, job.options)
+            labels = job.valid.labels if job.valid.labels is not None else np.zeros(0)
+            found = [job.metric(outputs, labels)]
+        return float(broadcast_object_list(found)[0])
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that evaluates, writes and speaks."""
+        return bool(self.accelerator.is_main_process)
 
     _epoch_loss = 0.0
 
@@ -291,7 +309,7 @@ class Trainer:
         return bool(self.job.settings.patience) and self.progress.waited >= self.job.settings.patience
 
     def _tell(self, loss: float) -> None:
-        if self.told is not None and self.accelerator.is_main_process:
+        if self.told is not None and self.is_main:
             rate = self.optimiser.param_groups[0]["lr"]
             self.told({
                 "step": self.progress.step, "steps": self.steps, "loss": loss, "rate": rate,
@@ -300,7 +318,7 @@ class Trainer:
 
     def _keep(self) -> None:
         folder = self.job.folder
-        if folder is None or not self.accelerator.is_main_process:
+        if folder is None or not self.is_main:
             return
         tensors, numbers = checkpoint.packed(self.module.state_dict(), self.optimiser, self.average)
         told = {"progress": vars(self.progress), "numbers": numbers, **self._identity()}

@@ -173,3 +173,18 @@ def test_settings_are_checked() -> None:
         Settings(lr=0)
     with pytest.raises(SettingError, match=r"--distil is 2\. it is from 0 to 1"):
         Settings(distil=2)
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_model(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    onnx.save(classifier(), tmp_path / "raw.onnx")
+    write_points(tmp_path / "data.npz")
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "onnxprune", "recover"]
+    words = ["raw.onnx", "-o", "out.onnx", "--data", "data.npz", "--lr", "0.02", "--batch", "12", "--json"]
+    done = subprocess.run([sys.executable, *launch, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"output"') == 1
+    assert (tmp_path / "out.onnx").exists()
