@@ -103,9 +103,9 @@ def hooks_of(module: OnnxModule, zeros: str, course: str) -> list[Hook]:
 def keep_zeros(module: OnnxModule) -> list[str]:
     """Mask every matrix or kernel with a share of exact zeros that training did not make; gives their names."""
     found = []
-    for key, weight in module.weights.items():
+    for key in module.weights:
         value = module.places[key].get().detach()
-        if value.ndim > 1 and not weight.is_quantised and float((value == 0).float().mean()) >= _LEAST_ZEROS:
+        if value.ndim > 1 and float((value == 0).float().mean()) >= _LEAST_ZEROS:
             masked(module, key, zeros_of(value))
             found.append(key)
     return found
