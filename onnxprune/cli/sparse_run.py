@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from onnxprune.cli.calibration import Calibrating
 from onnxprune.cli.options import Analysis
+from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.reading import read_bind, read_input_shapes
 from onnxprune.cli.session import Session
 from onnxprune.cli.sparsifying import Ways
@@ -176,7 +175,7 @@ def _fitted(
     names = {layer.weight.name for layer in layers}
     targets = {t.weight.name: t for t in wanted.targets if t.weight.name in names}
     how = Following(data, here.options, ways.positions, here.seed, given.mask_input, given.batch)
-    with _bar(here) as progress:
+    with samples_bar(here, "Layers", None) as progress:
         model, fitted = sparsify_layers(
             coupling, layers, targets, METHODS[method], how, repair=repair, damping=ways.damping, progress=progress
         )
@@ -187,16 +186,3 @@ def _fitted(
             _mask_one(view, coupling.view.model, coupling.view, target)
             notes.append(f"{target.weight.name} by magnitude: its consumer is no plain product of real numbers")
     return model, tuple(fitted), tuple(notes)
-
-
-@contextmanager
-def _bar(here: Session) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    silent = here.quiet or here.json or not console.is_terminal
-    columns = (TextColumn("Layers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

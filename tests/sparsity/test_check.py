@@ -105,3 +105,32 @@ def test_require_names_what_is_short() -> None:
     with pytest.raises(VerificationError, match=r"^0\.0 % of the eligible .* 100 % are required; not: w"):
         checked.require(1.0, parse_pattern("2:4"))
     checked.require(0.0, parse_pattern("2:4"))
+
+
+@pytest.mark.parametrize("name", ["conv", "gemm", "gemm_transposed", "gemm_left", "matmul", "transposed"])
+def test_polygraphy_says_the_same_where_it_looks(name: str) -> None:
+    pruner = pytest.importorskip("polygraphy.tools.sparse").SparsityPruner
+    build, shape = LAYOUTS[name]
+    answers = set()
+    for seed in range(16):
+        _, _, rows_of = build(np.zeros(shape))
+        nodes, arrays, _ = build(nearly(np.random.default_rng(seed), shape, rows_of).astype(np.float32))
+        proto = model(nodes, arrays)
+        theirs = pruner(proto)
+        theirs.check()
+        view, weights = weights_of(proto)
+        (row,) = check(view, weights, parse_pattern("2:4")).rows
+        assert row.compliant == ("w" in theirs.sparse_tensors)
+        answers.add(row.compliant)
+    assert answers == {True, False}
+
+
+def test_polygraphy_takes_the_batch_for_the_axis() -> None:
+    w = np.ones((4, 8, 4), np.float32)
+    w[:, ::2] = 0  # two of four along K in every matrix of the batch
+    proto = model([make_node("MatMul", ["x", "w"], ["y"])], {"w": w})
+    theirs = pytest.importorskip("polygraphy.tools.sparse").SparsityPruner(proto)
+    theirs.check()
+    view, weights = weights_of(proto)
+    assert check(view, weights, parse_pattern("2:4")).rows[0].compliant
+    assert theirs.sparse_tensors == set()
