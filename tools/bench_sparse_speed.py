@@ -67,8 +67,11 @@ def seconds(run: Callable[[], object], times: int) -> float:
     return median(found)
 
 
-def command(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", *map(str, arguments)], check=True, capture_output=True)
+def command(program: str, *arguments: object) -> None:
+    """Run a console script of this installation."""
+    subprocess.run(
+        [str(Path(sys.executable).with_name(program)), *map(str, arguments)], check=True, capture_output=True
+    )
 
 
 def main() -> None:
