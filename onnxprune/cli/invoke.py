@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -24,11 +25,15 @@ def invoke(arguments: Sequence[str], log: Path) -> Answer:
     """
     from onnxprune.cli.app import INTERRUPTED, run
 
-    out = io.StringIO()
+    out, logger = io.StringIO(), logging.getLogger("onnxprune")
+    speakers: list[logging.Logger | logging.Handler] = [logger, *logger.handlers]
+    loud = [(speaker, speaker.level) for speaker in speakers]
     with open(log, "w", encoding="utf-8") as file:
         file.write("$ onnxprune " + " ".join(arguments) + "\n")
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(_Flushed(file)):
             code = run([*arguments, "-v"])
+    for speaker, level in loud:
+        speaker.setLevel(level)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     lines = out.getvalue().strip().splitlines()

@@ -43,6 +43,7 @@ class Facts:
     failed: str | None = None
     widths: list[Width] = field(default_factory=list)
     sensitivity: dict[str, Any] | None = None
+    training: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +81,8 @@ def gather(folder: Path) -> Facts:
         if step["kind"] == "validate":
             facts.verdict = {key: value for key, value in found.items() if key != "latency"}
             facts.latency = found.get("latency", facts.latency)
+        if step["kind"] == "recover":
+            facts.training.append({"name": step["name"], "history": found.get("history", [])})
         if step["kind"] == "sensitivity":
             facts.sensitivity = found
         _add_figures(facts.figures, found)

@@ -32,6 +32,8 @@ def plots(facts: Facts) -> dict[str, dict[str, Any]]:
         found["Widths before and after"] = _widths(go, facts)
     if facts.sensitivity is not None:
         found["Sensitivity"] = _sensitivity(go, facts.sensitivity)
+    if any(course["history"] for course in facts.training):
+        found["Training"] = _training(go, facts.training)
     if facts.latency is not None:
         found["Latency"] = _latency(go, facts.latency)
     return {title: json.loads(figure.to_json()) for title, figure in found.items()}
@@ -98,6 +100,19 @@ def _sensitivity(go: Any, found: dict[str, Any]) -> Any:
         )  # fmt: skip
     figure.update_xaxes(title="units removed of this group alone, %")
     figure.update_yaxes(title=found["metric"])
+    return figure
+
+
+def _training(go: Any, courses: list[dict[str, Any]]) -> Any:
+    figure = go.Figure()
+    for course in courses:
+        rows = [row for row in course["history"] if row.get("metric") is not None]
+        figure.add_scatter(
+            x=[row["epoch"] for row in rows], y=[row["metric"] for row in rows], mode="lines+markers",
+            name=course["name"],
+        )  # fmt: skip
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title="metric, judged in ONNX Runtime")
     return figure
 
 

@@ -139,6 +139,18 @@ def test_the_page(run: Path) -> None:
     assert figures["plot1"]["data"][0]["y"] == [0.9, 0.8, 0.5]
 
 
+def test_training(run: Path) -> None:
+    needs("plotly")
+    from onnxprune.report.plots import plots
+
+    found = json.loads((run / "result.json").read_text())
+    history = [{"epoch": 0, "metric": 0.5}, {"epoch": 1, "metric": 0.75, "loss": 0.1}]
+    found["steps"].insert(2, step("03-recover", {"history": history}))
+    (run / "result.json").write_text(json.dumps(found))
+    (curve,) = plots(gather(run))["Training"]["data"]
+    assert (curve["name"], curve["x"], curve["y"]) == ("03-recover", [0, 1], [0.5, 0.75])
+
+
 def test_a_page_of_300_groups_is_small(run: Path) -> None:
     needs("jinja2", "plotly")
     from onnxprune.report.html import to_html
