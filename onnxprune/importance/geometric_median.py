@@ -85,8 +85,8 @@ def _vectors(coupling: Coupling, tally: Tally, roots: np.ndarray, slot: int) -> 
     tensor = weight(coupling.view, place.tensor)
     if tensor is None or sum(size > 1 for size in tensor.shape) < _MATRIX or place.axis >= len(tensor.shape):
         return None
-    owner, unit = tally.units_of(coupling.solution.label[place.start : place.start + place.size])
-    first = tally.units_of(roots)[1].min()
+    owner, unit = tally.owners.of(coupling.solution.label[place.start : place.start + place.size])
+    first = tally.owners.of(roots)[1].min()
     mine = (unit >= first) & (unit < first + len(roots))
     owner, unit = owner[mine], unit[mine] - first
     if len(owner) % len(roots) or (np.bincount(unit, minlength=len(roots)) != len(owner) // len(roots)).any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.coupling.runs import ragged
+from onnxprune.coupling.owners import Owners
 from onnxprune.errors import SettingError
 from onnxprune.importance.traits import Unscored
 
@@ -30,20 +30,8 @@ class Tally:
         self._coupling, self._aggregate = coupling, aggregate
         sizes = [len(group.roots) for group in coupling.units.groups]
         self._ends = np.cumsum(sizes)[:-1] if sizes else np.empty(0, np.int64)
-        number = np.full(coupling.solution.classes, -1, np.int64)
-        if sizes:
-            number[np.concatenate([group.roots for group in coupling.units.groups])] = np.arange(sum(sizes))
-        unit = number[coupling.units.root]
-        pairs = np.flatnonzero(unit >= 0)
-        order = pairs[np.argsort(coupling.units.below[pairs], kind="stable")]
-        self._below, self._unit = coupling.units.below[order], unit[order]
+        self.owners = Owners.among(coupling.units, coupling.units.groups)
         self._total, self._places = np.zeros(sum(sizes)), np.zeros(sum(sizes), np.int64)
-
-    def units_of(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The units (numbered through all groups) that take a class along: the index into `classes`, and the unit."""
-        low = np.searchsorted(self._below, classes, "left")
-        owner, index = ragged(low, np.searchsorted(self._below, classes, "right") - low)
-        return owner, self._unit[index]
 
     def add(self, classes: np.ndarray, values: np.ndarray, outputs: np.ndarray | None = None) -> None:
         """Take in one place: `values` (float) of indices whose classes are `classes`.
@@ -52,9 +40,9 @@ class Tally:
         of a block's outputs go with a unit, nothing of the unit is felt behind them, and its numbers do not count
         (a channel of a depthwise convolution).
         """
-        owner, unit = self.units_of(classes)
+        owner, unit = self.owners.of(classes)
         if outputs is not None:
-            felt = ~self._swallowed(owner * len(outputs) // max(len(classes), 1), unit, outputs)
+            felt = ~self.owners.swallowed(owner * len(outputs) // max(len(classes), 1), unit, outputs)
             owner, unit = owner[felt], unit[felt]
         count = len(self._total)
         here = np.bincount(unit, values[owner], count)
@@ -76,10 +64,3 @@ class Tally:
         for values, places in parts:
             found.append(Unscored(why) if why is not None and not places.any() else values)
         return found
-
-    def _swallowed(self, block: np.ndarray, unit: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """Of pairs of a block and a unit (bool): whether all of the block's outputs go with the unit."""
-        owner, taker = self.units_of(outputs.reshape(-1))
-        count = len(self._total)
-        keys, times = np.unique(owner // outputs.shape[1] * count + taker, return_counts=True)
-        return np.isin(block * count + unit, keys[times == outputs.shape[1]])
