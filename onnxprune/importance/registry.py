@@ -30,7 +30,7 @@ from onnxprune.importance.traits import Unscored
 
 FAMILIES = (
     "magnitude", "random", "blocks", "batch_norm", "lamp", "geometric_median", "activations", "consumption",
-    "gradients",
+    "gradients", "reconstruction",
 )  # fmt: skip
 ENTRY_POINT = "onnxprune.importance"
 

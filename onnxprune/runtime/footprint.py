@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Footprint:
         mine = self.blocks == block
         bounds = np.searchsorted(self.units[mine], np.arange(size + 1))
         features = self.features[mine]
-        return [features[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [features[start:end] for start, end in pairwise(bounds)]
 
 
 def footprints(coupling: Coupling, group: int, consumers: tuple[Consumer, ...]) -> list[Footprint]:

@@ -101,7 +101,9 @@ class RowProducts:
 
     Means over the rows of all places: `second` [groups, D, D] of x xᵀ and `mean` [groups, D] of x; with `target`
     (model, value), of t [K]: `cross` [groups, D, K] of x tᵀ, `target_mean` and `target_second` [groups, K]; `rows`.
-    `minus` (model, value) is taken off the target: a shortcut that is added later.
+    `minus` (model, value) is taken off the target: a shortcut that is added later. `take` are the indices of the
+    target along the consumer's output axis that are meant, where the consumer's model has lost the others; `minus`
+    has lost them, too.
     """
 
     def __init__(
@@ -112,9 +114,10 @@ class RowProducts:
         model: str = "",
         target: tuple[str, str] | None = None,
         minus: tuple[str, str] | None = None,
+        take: np.ndarray | None = None,
     ) -> None:
         self._consumer, self._reader, self._model = consumer, RowReader(consumer, sampling), model
-        self._target, self._minus = target, minus
+        self._target, self._minus, self._take = target, minus, take
         groups, features = consumer.groups, consumer.features
         self._second = np.zeros((groups, features, features))
         self._mean = np.zeros((groups, features))
@@ -147,6 +150,8 @@ class RowProducts:
         target = None
         if self._target is not None:
             target = values[self._target[0]][self._target[1]].astype(np.float32, copy=False)
+            if self._take is not None and self._consumer.output is not None:
+                target = np.take(target, self._take, axis=self._consumer.output[1])
             if self._minus is not None:
                 target = target - values[self._minus[0]][self._minus[1]]
         for rows, aims in self._reader.read(values[self._model], batch, tokens, target):

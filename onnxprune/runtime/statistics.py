@@ -16,6 +16,10 @@ KINDS = (*CHANNEL_KINDS, GRAM)
 """What can be asked for: per index `mean`, `second`, `abs` and `zeros`; `gram`, products of whole rows."""
 
 
+_DAMPING = 1e-3  # of the mean of the diagonal
+_SHRINK = 10  # with as many rows as columns, products off the diagonal shrink by one eleventh
+
+
 @dataclass(frozen=True)
 class Gram:
     """Second moments of a consumer's rows, over the sampled places.
@@ -33,6 +37,21 @@ class Gram:
     def covariance(self) -> np.ndarray:
         """[groups, D, D]: the second moments around the mean."""
         return np.asarray(self.second - self.mean[:, :, None] * self.mean[:, None, :])
+
+    def conditioned(self, block: int, *, centred: bool = True) -> np.ndarray:
+        """The covariance of one block's rows [D, D] (or their second moments), fit to be inverted.
+
+        It is shrunk towards its diagonal by how few rows there were, and damped.
+        """
+        found = self.second[block]
+        if centred:
+            found = found - np.outer(self.mean[block], self.mean[block])
+        count = len(found)
+        diagonal = np.diag(found).copy()
+        found = found * (1 - count / (count + _SHRINK * max(self.rows, 1)))
+        scale = float(diagonal.mean())
+        found[np.diag_indices(count)] = diagonal + _DAMPING * (scale if scale > 0 else 1.0)
+        return np.asarray(found)
 
     @property
     def has_enough_rows(self) -> bool:

@@ -1,0 +1,112 @@
+"""What a group's units mean for the model's outputs, measured: its divergence from dense at several counts kept.
+
+Each group is cut on its own, its consumers make up for what goes in closed form (repair/compensate.py), and the model
+is run on some samples. Between the counts that were measured the loss is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.apply import edit
+from onnxprune.edit.prediction import Prediction
+from onnxprune.graph.model import Model
+from onnxprune.graph.view import GraphView
+from onnxprune.plan.choices import Choice
+from onnxprune.repair.compensate import compensate
+from onnxprune.repair.places import places
+from onnxprune.runtime.data import Data
+from onnxprune.runtime.divergence import Reference
+from onnxprune.runtime.ort import RunOptions, make_session
+from onnxprune.runtime.statistics import Statistics
+from onnxprune.runtime.tap import data_folder
+
+LEVELS = (0.06, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+"""Shares of a group's units that are removed in turn."""
+
+HOPELESS = 3.0  # nats, or times the variance: no smaller count is measured, a model this far off is of no use
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs models on samples that are held in memory, and compares their outputs with the dense model's."""
+
+    feeds: tuple[dict[str, np.ndarray], ...]
+    reference: Reference
+    options: RunOptions
+
+    @classmethod
+    def of(cls, dense: Model, data: Data, batch: int, options: RunOptions) -> Runner:
+        """The reference are the outputs of `dense` on `data`."""
+        names = {value.name for value in dense.proto.graph.input}
+        feeds = tuple(
+            {name: array for name, array in item.feeds.items() if name in names} for item in data.batches(batch)
+        )
+        return cls(feeds, Reference(_outputs(dense, feeds, options)), options)
+
+    def divergence(self, model: Model) -> float:
+        """Of the model's outputs from the dense one's (runtime/divergence.py)."""
+        return self.reference.divergence(_outputs(model, self.feeds, self.options))
+
+
+def _outputs(model: Model, feeds: Sequence[dict[str, np.ndarray]], options: RunOptions) -> list[list[np.ndarray]]:
+    session = make_session(model.to_proto().SerializeToString(), options, folder=data_folder(model))
+    return [session.run(None, feed) for feed in feeds]
+
+
+def curves(
+    coupling: Coupling,
+    choices: Sequence[Choice],
+    statistics: Statistics,
+    runner: Runner,
+    progress: Progress | None = None,
+) -> dict[int, np.ndarray]:
+    """By group index what keeping n of its units loses (float64 [size + 1]), beyond what the model has lost already.
+
+    `statistics` have the kind gram.
+    """
+    layers = places(coupling, statistics.consumers)
+    start = runner.divergence(coupling.view.model)
+    found: dict[int, np.ndarray] = {}
+    for number, choice in enumerate(choices):
+        if progress is not None:
+            progress(number, len(choices))
+        size = choice.counts.size
+        known: dict[int, float] = {size: 0.0}
+        for count in _counts(choice):
+            removed = coupling.removed_classes({choice.group.index: choice.best(count)})
+            pruned = edit(coupling, removed).model
+            view = GraphView(pruned, coupling.view)
+            compensate(coupling, view, Prediction(coupling, removed), layers, statistics)
+            lost = runner.divergence(pruned) - start
+            known[count] = max(lost, *known.values())
+            if not lost < HOPELESS:
+                break
+        found[choice.group.index] = _curve(known, size)
+    if progress is not None:
+        progress(len(choices), len(choices))
+    return found
+
+
+def _counts(choice: Choice) -> list[int]:
+    """The counts that are measured, from many to few."""
+    counts = choice.counts
+    wanted = {counts.nearest(counts.size * (1 - share)) for share in LEVELS}
+    return sorted((n for n in wanted if n < counts.size), reverse=True)
+
+
+def _curve(known: dict[int, float], size: int) -> np.ndarray:
+    """The loss at every count, between those measured on a straight line; below the least one it goes on steeply."""
+    counts = np.array(sorted(known))
+    values = np.array([min(known[n], 1e6) for n in counts.tolist()])
+    found = np.interp(np.arange(size + 1), counts, values)
+    least = int(counts[0])
+    step = max((values[0] - values[min(1, len(values) - 1)]) / max(counts[min(1, len(counts) - 1)] - least, 1), 1e-6)
+    below = np.arange(least)
+    found[below] = values[0] + 2 * step * (least - below)
+    return np.asarray(found)

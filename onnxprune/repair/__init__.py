@@ -1,0 +1,1 @@
+"""Adjust the weights that are left after units went, from forward passes alone."""

@@ -1,0 +1,50 @@
+"""Make up for removed units from statistics alone: the closed form behind Optimal Brain Surgeon, no model is run.
+
+A layer that gives x W + b and loses inputs gets the weights of what is left that give nearly the same, by the second
+moments of x as they were measured before: W' = (H_kk)⁻¹ H_k W, and the bias for what the mean of x leaves. Good for
+one group at a time; where many layers change, each reads something else than was measured, and `refit` is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.prediction import Prediction
+from onnxprune.graph.view import GraphView
+from onnxprune.repair.places import Place
+from onnxprune.repair.stored import put
+from onnxprune.runtime.statistics import Statistics
+
+
+def compensate(
+    coupling: Coupling, pruned: GraphView, prediction: Prediction, places: Sequence[Place], statistics: Statistics
+) -> None:
+    """Adjust the layers of `pruned` (the coupling's model, cut as predicted) that have lost inputs, in place."""
+    for place in places:
+        consumer, source = place.consumer, place.consumer.source
+        slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
+        if slot is None or consumer.groups > 1:
+            continue
+        kept = coupling.kept_of_slot(slot, prediction.removed)
+        if len(kept) == source.size:
+            continue
+        model, constants = coupling.view.model, coupling.view.constants
+        dense = consumer.matrix(model.array(constants[place.weight]).astype(np.float64))[0]
+        output_slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
+        if output_slot is not None:
+            dense = dense[:, coupling.kept_of_slot(output_slot, prediction.removed)]
+        gram = statistics.gram(consumer)
+        moments = gram.conditioned(0, centred=place.bias is not None)
+        taps = consumer.features // source.size
+        columns = (kept[:, None] * taps + np.arange(taps)).reshape(-1)
+        fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
+        stored = pruned.model.array(pruned.constants[place.weight])
+        put(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
+        if place.bias is not None:
+            missing = consumer.gain * (gram.mean[0] @ dense - gram.mean[0, columns] @ fresh)
+            old = pruned.model.array(pruned.constants[place.bias.name])
+            added = (missing / place.bias.factor).reshape(old.shape)
+            put(pruned, place.bias.name, (old.astype(np.float64) + added).astype(old.dtype))

@@ -1,0 +1,133 @@
+"""Ridge regression of a layer's weights from moments, with the ridge chosen on samples that were held back.
+
+The rows x that a layer reads in the pruned model and the targets t that it should give are known by their moments.
+The weights are W = W0 + (S + r d I)⁻¹ (C - S W0), S being the second moments of x, C those of x and t, d the mean of
+S's diagonal, W0 the weights before, and r the ridge: infinite, nothing changes. With a bias that is free, S and C are
+taken around the means, and the bias makes up for what is left of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+_GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means over `rows` rows, by block: `second` [g, D, D] of x xᵀ, `mean` [g, D] of x, `cross` [g, D, K] of x tᵀ,
+    `target_mean` [g, K] and `target_second` [g, K] of t and its squares (all float64).
+    """
+
+    second: np.ndarray
+    mean: np.ndarray
+    cross: np.ndarray
+    target_mean: np.ndarray
+    target_second: np.ndarray
+    rows: int
+
+    @classmethod
+    def of(cls, found: Mapping[str, np.ndarray]) -> Moments:
+        """From what RowProducts gives."""
+        return cls(
+            found["second"], found["mean"], found["cross"], found["target_mean"], found["target_second"],
+            int(found["rows"]),
+        )  # fmt: skip
+
+    def __add__(self, other: Moments) -> Moments:
+        rows = self.rows + other.rows
+
+        def both(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return np.asarray((self.rows * mine + other.rows * theirs) / max(rows, 1))
+
+        return Moments(
+            both(self.second, other.second), both(self.mean, other.mean), both(self.cross, other.cross),
+            both(self.target_mean, other.target_mean), both(self.target_second, other.target_second), rows,
+        )  # fmt: skip
+
+    def error(self, weight: np.ndarray, bias: np.ndarray) -> float:
+        """The mean square of what x W + b misses of t, summed over outputs."""
+        predicted = np.einsum("gdk,gdk->", self.second @ weight, weight)
+        shift = 2 * np.einsum("gk,gk->", bias, np.einsum("gdk,gd->gk", weight, self.mean) - self.target_mean)
+        shared = 2 * np.einsum("gdk,gdk->", self.cross, weight)
+        return float(predicted - shared + shift + (bias**2).sum() + self.target_second.sum())
+
+    @property
+    def spread(self) -> float:
+        """The variance of t, summed over outputs."""
+        return float(np.maximum(self.target_second - self.target_mean**2, 0).sum())
+
+
+@dataclass(frozen=True)
+class Fit:
+    """New `weight` [g, D, K] and `bias` [g, K]; `ridge` None where the weights before were kept.
+
+    `before` and `after` are errors on the samples held back, as shares of the target's variance.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    ridge: float | None
+    before: float
+    after: float
+
+
+def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, free_bias: bool) -> Fit:
+    """The weights that suit the target best, or those before where no ridge betters them on `held`.
+
+    `weight` [g, D, K] and `bias` [g, K] are those before. The ridge is chosen by fitting to `train`, the result is
+    fitted to both.
+    """
+    scale = max(held.spread, np.finfo(np.float64).tiny)
+    before = held.error(weight, bias) / scale
+    solver = _Solver(train, weight, bias, free_bias)
+
+    def error(ridge: float) -> float:
+        found = held.error(*solver.at(ridge)) / scale
+        return found if np.isfinite(found) else np.inf
+
+    known = {np.inf: error(np.inf) if free_bias else before}
+    at = len(RIDGES) // 2
+    while True:  # downhill: as the ridge grows, the error falls, and then rises
+        near = [n for n in (at - 1, at, at + 1) if 0 <= n < len(RIDGES)]
+        known |= {RIDGES[n]: error(RIDGES[n]) for n in near if RIDGES[n] not in known}
+        lowest = min(near, key=lambda n: known[RIDGES[n]])
+        if lowest == at:
+            break
+        at = lowest
+    best = min(known, key=lambda ridge: known[ridge])
+    if known[best] > before * (1 - _GAIN):
+        return Fit(weight, bias, None, before, before)
+    return Fit(*_Solver(train + held, weight, bias, free_bias).at(best), float(best), before, known[best])
+
+
+class _Solver:
+    """Solutions at any ridge."""
+
+    def __init__(self, moments: Moments, weight: np.ndarray, bias: np.ndarray, free_bias: bool) -> None:
+        self._moments, self._weight, self._bias, self._free = moments, weight, bias, free_bias
+        second, cross = moments.second, moments.cross
+        if free_bias:
+            second = second - moments.mean[:, :, None] * moments.mean[:, None, :]
+            cross = cross - moments.mean[:, :, None] * moments.target_mean[:, None, :]
+        else:
+            cross = cross - moments.mean[:, :, None] * bias[:, None, :]
+        self._second, self._missing = second, cross - second @ weight
+        level = np.einsum("gdd->g", second) / second.shape[1]
+        self._level = np.maximum(level, np.finfo(np.float64).tiny)
+
+    def at(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+        """(weight, bias)."""
+        weight = self._weight
+        if np.isfinite(ridge):
+            damped = self._second.copy()
+            diagonal = np.arange(damped.shape[1])
+            damped[:, diagonal, diagonal] += ridge * self._level[:, None]
+            weight = weight + np.linalg.solve(damped, self._missing)
+        if not self._free:
+            return weight, self._bias
+        return weight, self._moments.target_mean - np.einsum("gdk,gd->gk", weight, self._moments.mean)

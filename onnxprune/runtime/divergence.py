@@ -1,0 +1,53 @@
+"""How far a model's outputs are from the dense model's: one number, additive over outputs, 0 where they are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_FLOOR = 1e-12
+_MATRIX = 2
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The dense model's outputs on some samples, one array (or list of arrays) a batch.
+
+    An output [N, K] of floats is taken for the scores of K classes, or for their probabilities where every row is one;
+    of such the divergence is the Kullback-Leibler divergence from the dense model's (in nats, mean over rows). Of any
+    other output it is the mean square difference as a share of the variance; integers and the like say nothing.
+    """
+
+    batches: Sequence[Sequence[np.ndarray]]
+
+    def divergence(self, found: Sequence[Sequence[np.ndarray]]) -> float:
+        """Of the same samples in the same batches. Infinite where an output is not finite or of another shape."""
+        total = 0.0
+        for position in range(len(self.batches[0]) if self.batches else 0):
+            dense = np.concatenate([np.asarray(outputs[position]) for outputs in self.batches])
+            other = np.concatenate([np.asarray(outputs[position]) for outputs in found])
+            total += _divergence(dense, other)
+        return total
+
+
+def _divergence(dense: np.ndarray, other: np.ndarray) -> float:
+    if dense.dtype.kind not in "fV" or not dense.size:
+        return 0.0
+    if dense.shape != other.shape:
+        return float("inf")
+    dense, other = dense.astype(np.float64), other.astype(np.float64)
+    if not np.isfinite(other).all():
+        return float("inf")
+    if dense.ndim == _MATRIX and dense.shape[1] > 1:
+        p, q = _log_probabilities(dense), _log_probabilities(other)
+        return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    return float(((dense - other) ** 2).mean() / max(float(dense.var()), _FLOOR))
+
+
+def _log_probabilities(scores: np.ndarray) -> np.ndarray:
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
+        return np.asarray(np.log(np.maximum(scores, _FLOOR)))
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
