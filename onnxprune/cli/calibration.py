@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from onnxprune.runtime.gradients import Gradients
 
 _DATA, _CHOICE = "Data", "Choosing"
+_HELD = 1 << 30  # bytes of samples that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,10 @@ def cache_folder(given: Calibrating) -> Path | None:
     return None if given.no_cache else given.cache_dir or default_folder()
 
 
-def influence(here: Session, coupling: Coupling, given: Calibrating) -> dict[str, float]:
+def influence(here: Session, coupling: Coupling, given: Calibrating, data: Data | None) -> dict[str, float]:
     """How far each residual block turns what passes it, measured on the data or on made-up inputs."""
-    from onnxprune.runtime.data import open_data
     from onnxprune.runtime.influence import block_influence
 
-    data = None
-    if given.data is not None:
-        data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
     with samples_bar(here, "Looking at blocks", None if data is None else data.samples) as progress:
         found = block_influence(
             coupling, data, seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options,
@@ -109,44 +107,52 @@ def influence(here: Session, coupling: Coupling, given: Calibrating) -> dict[str
     return found
 
 
-def measure(
-    here: Session, coupling: Coupling, criterion: str, given: Calibrating, *, otherwise: bool = False
-) -> dict[str, Any]:
-    """What `score` is given as data: the statistics that the criterion needs, and nothing where it needs none.
+def open_given(here: Session, coupling: Coupling, given: Calibrating) -> Data | None:
+    """The data that was given, None where none was. Raises SettingError for data that cannot be used."""
+    from onnxprune.runtime.data import open_data
 
-    `otherwise`: the data is of use beside the criterion. Raises SettingError for a criterion that there is not, and for
-    data that cannot be used, needed or not.
-    """
+    if given.data is None:
+        if given.preprocess is not None:
+            raise SettingError("--preprocess says how images are read, and there are none", remedy="give --data")
+        return None
+    data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
+    data.hold(_HELD)  # choosing and repairing go through it many times
+    return data
+
+
+def needs_of(criterion: str, also: Collection[str] = ()) -> list[str]:
+    """The kinds of statistics that a criterion needs, and those in `also`. Raises SettingError where there is none."""
     from onnxprune.importance.gradients import GRADIENTS
     from onnxprune.importance.registry import find
     from onnxprune.importance.traits import traits_of
-    from onnxprune.runtime.calibrate import calibrate
-    from onnxprune.runtime.data import open_data
     from onnxprune.runtime.statistics import KINDS
 
     needs = traits_of(find(criterion)).needs
-    kinds = [kind for kind in KINDS if kind in needs]
-    if given.data is None and given.preprocess is not None:
-        raise SettingError("--preprocess says how images are read, and there are none", remedy="give --data")
-    data = None
-    if given.data is not None:
-        data = open_data(given.data, coupling.view, preprocess=given.preprocess, samples=given.samples, seed=here.seed)
-        if not needs and not otherwise:
-            here.warn(f"--data is not used: the criterion {criterion} looks at the weights alone")
-    if GRADIENTS in needs:
-        return {GRADIENTS: _gradients(here, coupling, criterion, data, given)}
+    return [kind for kind in (*KINDS, GRADIENTS) if kind in needs or kind in also]
+
+
+def measure(
+    here: Session, coupling: Coupling, criterion: str, kinds: Collection[str], given: Calibrating, data: Data | None
+) -> dict[str, Any]:
+    """What `score` is given as data: the statistics of these kinds, and gradients if they are among them."""
+    from onnxprune.importance.gradients import GRADIENTS
+    from onnxprune.runtime.calibrate import calibrate
+
+    found: dict[str, Any] = {}
+    if GRADIENTS in kinds:
+        found[GRADIENTS] = _gradients(here, coupling, criterion, data, given)
+        kinds = [kind for kind in kinds if kind != GRADIENTS]
     if not kinds:
-        return {}
-    cache = cache_folder(given)
+        return found
     with samples_bar(here, "Calibrating", None if data is None else data.samples) as progress:
         statistics = calibrate(
             coupling, data, kinds,
-            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, cache=cache,
-            progress=progress,
+            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options,
+            cache=cache_folder(given), progress=progress,
         )  # fmt: skip
     what = "made-up inputs, as no --data was given" if statistics.synthetic else statistics.origin
     here.say_plain(f"activations measured on {statistics.samples} samples of {what}")
-    return {"statistics": statistics}
+    return {**found, "statistics": statistics}
 
 
 def _gradients(here: Session, coupling: Coupling, criterion: str, data: Data | None, given: Calibrating) -> Gradients:

@@ -7,21 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, influence, measure
+from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, influence, measure, needs_of
 from onnxprune.cli.clocking import AUTO, Clocking, Wish, in_time, measured_as_json, not_slower, read_round_to
 from onnxprune.cli.options import Budgets, Choosing, Reach
+from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.reading import read_ratios
 from onnxprune.cli.session import Session
 from onnxprune.errors import SettingError
 from onnxprune.types import Budget, Plan
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from onnxprune.coupling.coupling import Coupling
+    from onnxprune.importance import Scores
     from onnxprune.plan.meeting import Met
     from onnxprune.plan.table import LatencyTable
+    from onnxprune.runtime.data import Data
 
 SUFFIX = ".prune.json"
 _ROWS = 30
+MEASURED = "measured"
+_FOR_LOSSES = ("gram",)
 _NAMED = 3  # groups that a warning names
 
 
@@ -85,37 +92,43 @@ def choose(
     clocking: Clocking,
     wish: Wish | None,
     drop: int | Literal["auto"] | None,
+    data: Data | None = None,
 ) -> Choice:
-    """A plan; `wish` is what --max-latency asks for, `drop` what --drop-blocks does."""
+    """A plan; `wish` is what --max-latency asks for, `drop` what --drop-blocks does, `data` what --data is."""
     from onnxprune.importance import score
     from onnxprune.plan import plan
 
+    how = _way(here, budget, choosing, wish, drop, data)
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
-    data = measure(here, coupling, choosing.criterion, calibrating, otherwise=drop is not None)
+    kinds = needs_of(how.criterion, _FOR_LOSSES if how.measured else ())
+    if data is not None and not kinds and drop is None:
+        here.warn(f"--data is not used to choose: the criterion {how.criterion} looks at the weights alone")
+    measured = measure(here, coupling, how.criterion, kinds, calibrating, data)
     with here.step("Scoring"):
         scores = score(
             coupling,
-            choosing.criterion,
+            how.criterion,
             seed=here.seed,
             normalise=judging.normalise,
             aggregate=judging.aggregate,
-            data=data,
+            data=measured,
             balanced=choosing.balanced,
         )
-    settings: dict[str, Any] = {
-        "min_keep": reach.min_keep,
-        "max_ratio": reach.max_ratio,
-        "only": reach.only or (),
-        "ignore": reach.ignore or (),
-        "scope": reach.scope,
-        "exact_only": reach.exact_only,
-        "ranking": choosing.ranking or ("local" if wish is None and drop != AUTO else "efficient"),
-        **_blocks(here, coupling, drop, calibrating),
-    }
+    within: dict[str, Any] = {
+        "min_keep": reach.min_keep, "max_ratio": reach.max_ratio, "only": reach.only or (),
+        "ignore": reach.ignore or (), "scope": reach.scope, "exact_only": reach.exact_only,
+    }  # fmt: skip
+    blocks = _blocks(here, coupling, drop, calibrating, data)
+    losses = None
+    if how.measured and data is not None:
+        losses = _losses(here, coupling, scores, budget, {**within, "round_to": round_to}, measured, data)
 
-    def planned(within: Budget, step: int, table: LatencyTable | None = None) -> Plan:
-        return plan(coupling, scores, within, round_to=step, latency=table, **settings)
+    def planned(budget: Budget, round_to: int | None, latency: LatencyTable | None = None) -> Plan:
+        return plan(
+            coupling, scores, budget,
+            round_to=round_to, latency=latency, ranking=how.ranking, losses=losses, **within, **blocks,
+        )  # fmt: skip
 
     met = None
     if wish is None:
@@ -136,7 +149,7 @@ def choose(
         chosen = met.plan
     for why, names in _by_reason(coupling, scores.unscored).items():
         listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        here.warn(f"{choosing.criterion} leaves groups whole: {listed}: {why}")
+        here.warn(f"{how.criterion} leaves groups whole: {listed}: {why}")
     rows = []
     for group, item in zip(coupling.groups, chosen.groups, strict=True):
         values = scores.values[group.index]
@@ -151,7 +164,7 @@ def choose(
 
 
 def _blocks(
-    here: Session, coupling: Coupling, drop: int | Literal["auto"] | None, given: Calibrating
+    here: Session, coupling: Coupling, drop: int | Literal["auto"] | None, given: Calibrating, data: Data | None
 ) -> dict[str, Any]:
     """What `plan` is to do with residual blocks: those of least influence go, or as many as the budgets make."""
     if drop is None:
@@ -162,7 +175,7 @@ def _blocks(
             f"--drop-blocks {drop}: the model has {known or 'no'} residual blocks that can go whole",
             remedy=f"give at most {known}" if known else "leave it out",
         )
-    found = influence(here, coupling, given)
+    found = influence(here, coupling, given, data)
     if drop == AUTO:
         return {"influence": found}
     return {"dropped": sorted(found, key=lambda name: found[name])[:drop]}
@@ -179,6 +192,58 @@ def read_drop(text: str | None, budget: Budget, wish: Wish | None) -> int | Lite
     if wish is None and not limited(budget):
         raise SettingError("--drop-blocks auto: no budget says how many", remedy="give --max-macs 50%, say")
     return AUTO
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How units are chosen once defaults are settled; `measured`: losses are measured, not taken from the scores."""
+
+    criterion: str
+    ranking: str
+    measured: bool
+
+
+def _way(here: Session, budget: Budget, choosing: Choosing, wish: Wish | None, drop: object, data: Data | None) -> _Way:
+    from onnxprune.plan.limits import limited
+
+    has_limit = wish is not None or bool(limited(budget))
+    by_data = data is not None and has_limit
+    criterion = choosing.criterion or ("obs" if by_data else "l2")
+    ranking = choosing.ranking
+    if ranking is None:
+        is_open = by_data and choosing.criterion is None and not choosing.balanced and drop is None
+        ranking = MEASURED if is_open else "local" if wish is None and drop != AUTO else "efficient"
+    if ranking != MEASURED:
+        return _Way(criterion, ranking, False)
+    if data is None:
+        raise SettingError("--ranking measured runs the model on samples", remedy="give --data")
+    if not has_limit:
+        raise SettingError(
+            "--ranking measured spends a limit, and there is none", remedy="give --max-macs 50%, or another --max-…"
+        )
+    if drop is not None:
+        raise SettingError("--drop-blocks does not go with --ranking measured", remedy="give --ranking efficient")
+    if choosing.balanced:
+        raise SettingError("--balanced does not go with --ranking measured", remedy="give --ranking efficient")
+    return _Way(criterion, "efficient", True)
+
+
+def _losses(
+    here: Session,
+    coupling: Coupling,
+    scores: Scores,
+    budget: Budget,
+    within: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    data: Data,
+) -> dict[int, np.ndarray]:
+    """What each group's units mean for the outputs, by running the model with fewer and fewer of them."""
+    from onnxprune.plan.curves import measured_losses
+    from onnxprune.plan.planner import choices_for
+
+    choices = choices_for(coupling, scores, budget, **within)
+    with samples_bar(here, "Measuring what each group means for the outputs", len(choices)) as progress:
+        return measured_losses(coupling, choices, measured["statistics"], data, options=here.options, progress=progress)
 
 
 def _by_reason(coupling: Coupling, unscored: Mapping[int, str]) -> dict[str, list[str]]:

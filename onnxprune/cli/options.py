@@ -94,16 +94,23 @@ class Choosing:
     """How units are chosen."""
 
     criterion: Annotated[
-        str, _option(_CHOICE, "--criterion", metavar="NAME", help="Importance: l2, l1, wanda, … (README).")
-    ] = "l2"
+        str | None,
+        _option(
+            _CHOICE,
+            "--criterion",
+            metavar="NAME",
+            help="Importance: l2, l1, wanda, obs, …  [default: obs with --data and a limit, else l2]",
+        ),
+    ] = None
     ranking: Annotated[
         str | None,
         _option(
             _CHOICE,
             "--ranking",
             metavar="NAME",
-            help="local: the same share of each group; global: of all; isomorphic: of all alike; efficient: by cost.  "
-            "[default: local; efficient where time is limited]",
+            help="local: the same share of each group; global: of all; isomorphic: of all alike; efficient: by cost; "
+            "measured: by cost, and what outputs lose.  [default: local; efficient where time is limited; measured "
+            "with --data and a limit]",
         ),
     ] = None
     balanced: Annotated[

@@ -23,6 +23,7 @@ def plan(
 
     The plan lists for every stored tensor the indices that stay, and belongs to this very model.
     """
+    from onnxprune.cli.calibration import open_given
     from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, read_drop, show
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import check_targets
@@ -37,7 +38,8 @@ def plan(
     loaded = load(model)
     check_targets(loaded, [path])
     coupling = here.analyse(loaded, analysis)
-    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop)
+    data = open_given(here, coupling, calibrating)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop, data)
     save_plan(choice.plan, path)
     show(here, choice.plan, choice.rows)
     here.say_plain(f"wrote {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxprune.cli.calibration import Calibrating, Judging
 from onnxprune.cli.clocking import Clocking, read_latency
 from onnxprune.cli.options import Analysis, Budgets, Choosing, Common, DryRun, ModelPath, Reach, Writing
+from onnxprune.cli.repairing import Repairing
 
 
 def prune(
@@ -15,6 +16,7 @@ def prune(
     judging: Judging,
     calibrating: Calibrating,
     clocking: Clocking,
+    repairing: Repairing,
     analysis: Analysis,
     writing: Writing,
     common: Common,
@@ -22,10 +24,12 @@ def prune(
 ) -> None:
     """Choose what to remove under a budget, remove it, and verify the result.
 
-    Writes the smaller model and, beside it, the plan (OUT's name with .prune.json); both or neither. One-shot pruning
-    costs accuracy: measure it on your data before you ship the result.
+    Writes the smaller model and, beside it, the plan (OUT's name with .prune.json); both or neither. With --data the
+    weights that are left are re-fitted. It costs accuracy all the same: measure it on your data before you ship.
     """
+    from onnxprune.cli.calibration import open_given
     from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, read_drop, show
+    from onnxprune.cli.repairing import repair_for
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import carry_out, check_settings, check_targets
     from onnxprune.errors import SettingError
@@ -46,7 +50,9 @@ def prune(
         check_targets(loaded, [output])
         check_targets(loaded, [default_plan_path(output)])
     coupling = here.analyse(loaded, analysis)
-    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop)
+    data = open_given(here, coupling, calibrating)
+    choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop, data)
+    repair = repair_for(here, coupling, choice.plan, data, repairing, calibrating)
     if dry_run:
         show(here, choice.plan, choice.rows)
         here.say("dry run: nothing was written")
@@ -55,6 +61,7 @@ def prune(
     if here.verbose:
         show(here, choice.plan, choice.rows, with_costs=False)
     plan_path = default_plan_path(output)
-    written = carry_out(here, coupling, choice.plan, output, writing, {plan_path.name: to_json(choice.plan).encode()})
+    beside = {plan_path.name: to_json(choice.plan).encode()}
+    written = carry_out(here, coupling, choice.plan, output, writing, beside, repair)
     here.say_plain(f"wrote {plan_path}, the plan")
     here.answer({"plan": str(plan_path), **choice_as_json(choice), **written})

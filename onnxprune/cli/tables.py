@@ -11,6 +11,7 @@ from onnxprune.types import Cost, Group, Refusal
 
 if TYPE_CHECKING:
     from onnxprune.cli.choosing import Row
+    from onnxprune.repair.layer import Refit
 
 _STEPS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
@@ -114,4 +115,15 @@ def plan_table(rows: Sequence[Row], limit: int | None) -> Table:
         table.add_row(row.name, row.kind, f"{row.kept} of {row.size}", share(row.importance_lost, 1))
     if limit is not None and len(changed) > limit:
         table.caption = f"{len(changed) - limit} further groups not shown; -v shows all"
+    return table
+
+
+def repair_table(layers: Sequence[Refit]) -> Table:
+    """Each layer's error before and after it was re-fitted."""
+    table = Table("layer", "error before", "after", title="Re-fitted layers", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for layer in layers:
+        after = f"{layer.after:.2%}" if layer.changed else "kept"
+        table.add_row(layer.layer, f"{layer.before:.2%}", after)
     return table

@@ -15,6 +15,7 @@ from onnxprune.errors import OutputError, RuntimeMissingError, SettingError
 if TYPE_CHECKING:
     from onnx import NodeProto
 
+    from onnxprune.cli.repairing import Repair
     from onnxprune.coupling.coupling import Coupling
     from onnxprune.edit import Edited
     from onnxprune.graph.layout import Layout
@@ -56,8 +57,9 @@ def carry_out(
     output: Path,
     given: Writing,
     beside: Mapping[str, bytes] | None = None,
+    repair: Repair | None = None,
 ) -> dict[str, Any]:
-    """Apply `plan`, write the result to `output` (and files `beside` it), print before and after.
+    """Apply `plan`, `repair` the result, write it to `output` (and files `beside` it), print before and after.
 
     The file is verified before it takes its name: onnx's checker, then one run in ONNX Runtime. Gives what was done,
     for JSON.
@@ -67,6 +69,9 @@ def carry_out(
 
     with here.step("Removing units"):
         edited = carry(coupling, plan)
+    if repair is not None:
+        edited = repair(edited)
+        repair.show()
     checked: dict[str, Any] = {}
 
     def check(path: Path) -> None:
@@ -90,6 +95,7 @@ def carry_out(
         "nodes": _nodes(coupling, edited),
         "notes": list(edited.notes),
         "verified": checked or None,
+        **({} if repair is None else repair.as_json()),
     }
     _show(here, plan, found)
     return found

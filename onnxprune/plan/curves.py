@@ -2,6 +2,10 @@
 
 Each group is cut on its own, its consumers make up for what goes in closed form (repair/compensate.py), and the model
 is run on some samples. Between the counts that were measured the loss is interpolated.
+
+    choices = choices_for(coupling, scores, budget)
+    losses = measured_losses(coupling, choices, statistics, data)
+    chosen = plan(coupling, scores, budget, ranking="efficient", losses=losses)
 """
 
 from __future__ import annotations
@@ -28,6 +32,11 @@ from onnxprune.runtime.tap import data_folder
 LEVELS = (0.06, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """Shares of a group's units that are removed in turn."""
 
+SAMPLES = (32, 128)
+"""The least and the most samples that a model is run on."""
+
+_WORK = 16 * 10**9  # multiply-accumulates of one measurement, within these
+_BATCH = 16
 HOPELESS = 3.0  # nats, or times the variance: no smaller count is measured, a model this far off is of no use
 Progress = Callable[[int, int], None]
 
@@ -59,19 +68,25 @@ def _outputs(model: Model, feeds: Sequence[dict[str, np.ndarray]], options: RunO
     return [session.run(None, feed) for feed in feeds]
 
 
-def curves(
+def measured_losses(
     coupling: Coupling,
     choices: Sequence[Choice],
     statistics: Statistics,
-    runner: Runner,
+    data: Data,
+    *,
+    options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[int, np.ndarray]:
-    """By group index what keeping n of its units loses (float64 [size + 1]), beyond what the model has lost already.
+    """By group index what keeping n of its units loses (float64 [size + 1]): divergence (runtime/divergence.py).
 
-    `statistics` have the kind gram.
+    `statistics` have the kind gram. The first samples of `data` are run, fewer of a model that takes longer. Raises
+    SettingError where there are none.
     """
+    macs = max(coupling.cost().macs, 1)
+    few, many = SAMPLES
+    samples = int(np.clip(_WORK // macs, few, many))
+    runner = Runner.of(coupling.view.model, data.part(0, samples), _BATCH, options or RunOptions())
     layers = places(coupling, statistics.consumers)
-    start = runner.divergence(coupling.view.model)
     found: dict[int, np.ndarray] = {}
     for number, choice in enumerate(choices):
         if progress is not None:
@@ -83,7 +98,7 @@ def curves(
             pruned = edit(coupling, removed).model
             view = GraphView(pruned, coupling.view)
             compensate(coupling, view, Prediction(coupling, removed), layers, statistics)
-            lost = runner.divergence(pruned) - start
+            lost = runner.divergence(pruned)
             known[count] = max(lost, *known.values())
             if not lost < HOPELESS:
                 break

@@ -81,20 +81,10 @@ def plan(
     a budget that cannot be met.
     """
     _check(coupling, scores, budget, round_to, min_keep, max_ratio, latency, dropped)
-    own = ratios_by_group(coupling, budget.ratios)
-    built = structures(coupling)
-    reached = groups_in_scope(coupling, only=only, ignore=ignore, scope=scope, exact_only=exact_only)
-    choices = [
-        Choice(
-            group,
-            counts_for(group, round_to=round_to, min_keep=min_keep, max_ratio=max_ratio),
-            scores[group.index],
-            own.get(group.index),
-            built[group.index],
-        )
-        for group in reached
-        if group.index not in scores.unscored
-    ]
+    choices = choices_for(
+        coupling, scores, budget, round_to=round_to, min_keep=min_keep, max_ratio=max_ratio, only=only, ignore=ignore,
+        scope=scope, exact_only=exact_only,
+    )  # fmt: skip
     blocks = _blocks(coupling, dropped, influence if ranking == EFFICIENT else None)
     predict = None if latency is None else Predictor(coupling, latency)
     costs = Costs(coupling, choices, limited(budget), predict, blocks.blocks)
@@ -119,9 +109,11 @@ def plan(
         "balanced": scores.balanced,
         "aggregate": scores.aggregate,
     }
+    if losses is not None:
+        settings["losses"] = "measured"
     if latency is not None:
         settings["latency_table"] = sha256(table_to_json(latency).encode()).hexdigest()
-    if unscored := [group.name for group in reached if group.index in scores.unscored]:
+    if unscored := [coupling.groups[index].name for index in sorted(scores.unscored)]:
         settings["unscored"] = unscored
     if scores.data:
         settings["data"] = dict(scores.data)
@@ -132,6 +124,35 @@ def plan(
     if influence is not None:
         settings["influence"] = {name: round(value, 6) for name, value in influence.items()}
     return replace(plan_for(coupling, kept, settings, members, gone), before=costs.dense, after=found.cost)
+
+
+def choices_for(
+    coupling: Coupling,
+    scores: Scores,
+    budget: Budget,
+    *,
+    round_to: int | None = ROUND_TO,
+    min_keep: int = 1,
+    max_ratio: float | None = None,
+    only: Collection[str] = (),
+    ignore: Collection[str] = (),
+    scope: Collection[str] | None = None,
+    exact_only: bool = False,
+) -> list[Choice]:
+    """The groups that `plan` chooses among, given the same, with how many units of each may stay."""
+    own = ratios_by_group(coupling, budget.ratios)
+    built = structures(coupling)
+    return [
+        Choice(
+            group,
+            counts_for(group, round_to=round_to, min_keep=min_keep, max_ratio=max_ratio),
+            scores[group.index],
+            own.get(group.index),
+            built[group.index],
+        )
+        for group in groups_in_scope(coupling, only=only, ignore=ignore, scope=scope, exact_only=exact_only)
+        if group.index not in scores.unscored
+    ]
 
 
 def plan_for(

@@ -58,7 +58,7 @@ def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
     if consumer.weight is None or consumer.output is None or not node.scope.is_main:
         return None
     weight = view.identity_source(consumer.weight)
-    if not _is_own(view, weight, node):
+    if not is_own(view, weight, node):
         return None
     output, axis = consumer.output
     bias, output = _bias(coupling, node, output, axis)
@@ -66,7 +66,7 @@ def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
     return Place(consumer, _before_pooling(coupling, consumer), weight, bias, output, axis, shortcut, total)
 
 
-def _is_own(view: GraphView, name: str, node: Node) -> bool:
+def is_own(view: GraphView, name: str, node: Node) -> bool:
     """Whether a stored float tensor is read by that node alone, directly or through Identity."""
     tensor = view.constants.get(name)
     if tensor is None or tensor.data_type not in _FLOATS or name in view.outputs:
@@ -105,7 +105,7 @@ def _is_vector(coupling: Coupling, name: str, reader: Node, axis: int, size: int
     shape = coupling.shapes.shape.get(name, ())
     if name not in coupling.view.constants or not 0 <= axis < len(shape):
         return False
-    return shape[axis] == size == int(np.prod(shape)) and _is_own(coupling.view, name, reader)
+    return shape[axis] == size == int(np.prod(shape)) and is_own(coupling.view, name, reader)
 
 
 def _shortcut(view: GraphView, output: str) -> tuple[str | None, str | None]:

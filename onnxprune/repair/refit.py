@@ -1,11 +1,13 @@
-"""Re-fit what is left of a model to the dense one, layer by layer in graph order.
+"""Re-fit what is left of a model to the dense one, layer by layer in graph order, from forward passes alone.
 
 Every layer is fitted on what it reads in the pruned model, where the layers before it are repaired already, and to
 what it gives in the dense one, less what a shortcut adds to it in the pruned one: so later layers make up for what is
-left of the errors of earlier ones.
+left of the errors of earlier ones. Statistics of BatchNormalization nodes move as those of their inputs do. Weights
+change, and nothing else.
 
-    repaired = refit(coupling, removed, data)
-    pruned = edit(with_weights(coupling, repaired.model), removed).model
+    edited = carry(coupling, plan)
+    repaired = refit(coupling, plan, edited, data)
+    save(repaired.edited.model, "small.onnx")
 
 He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, arXiv:1707.06168, fit layer by
 layer to the dense outputs.
@@ -13,210 +15,119 @@ layer to the dense outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.apply import edit
+from onnxprune.edit.apply import Edited
 from onnxprune.edit.prediction import Prediction
-from onnxprune.edit.stored import Kept
-from onnxprune.graph.model import Model
+from onnxprune.edit.rearrange import rearrange
+from onnxprune.edit.selection import orders_of, removed_classes_of
+from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
-from onnxprune.repair.fit import Fit, Moments, fit
-from onnxprune.repair.places import Place, places
-from onnxprune.repair.stored import put, put_back, with_weights
-from onnxprune.runtime.consumers import Consumer, consumers_of
-from onnxprune.runtime.data import Batch, Data
-from onnxprune.runtime.moments import Named, RowProducts
+from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
+from onnxprune.repair.layer import LayerRepair, Refit
+from onnxprune.repair.passes import DENSE, PRUNED
+from onnxprune.repair.places import places
+from onnxprune.runtime.consumers import consumers_of
+from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
-from onnxprune.runtime.rows import Sampling, Tokens
+from onnxprune.runtime.rows import Sampling
 from onnxprune.runtime.stream import stream
+from onnxprune.types import Plan
 
-DENSE, PRUNED = "dense", "pruned"
-HELD_BACK = 4  # one batch of so many is held back
+log = logging.getLogger(__name__)
+
+BATCHES = 8  # that data is cut into at least, so that some can be held back
+LARGEST_BATCH = 64
+_TOO_FEW = 8  # samples
 Progress = Callable[[int, int], None]
 """Called with the layers done, and how many there are."""
 
 
 @dataclass(frozen=True)
-class Refit:
-    """What was done to one layer: errors on samples held back, as shares of the variance of its dense output."""
-
-    layer: str
-    before: float
-    after: float
-    ridge: float | None
-
-
-@dataclass(frozen=True)
 class Repaired:
-    """`model` is the dense model with other weights: cut by the same plan, it is the repaired one."""
+    """What `edited` became with other weights, and what was done to each layer."""
 
-    model: Model
+    edited: Edited
     layers: tuple[Refit, ...]
 
 
 def refit(
     coupling: Coupling,
-    removed: np.ndarray,
+    plan: Plan,
+    edited: Edited,
     data: Data,
     *,
-    positions: int | None = 256,
+    positions: int | None = 64,
     seed: int = 0,
     mask: str | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     options: RunOptions | None = None,
-    start: Model | None = None,
     progress: Progress | None = None,
 ) -> Repaired:
-    """Re-fit every layer that has lost inputs, and every one behind such a layer.
+    """Re-fit every layer from the first one on that has lost inputs, where that helps on samples held back.
 
-    `removed` are the classes that go (Coupling.removed_classes). `start` is the dense model with the weights to start
-    from, where they are not its own. For the rest see `calibrate`.
+    `edited` is what carrying out `plan` made of the coupling's model. `positions` limits the places that each sample
+    adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. A quarter of the batches is held back to choose
+    each layer's ridge, or to leave it as it is (repair/fit.py).
+
+    Raises SettingError for too few samples, and what `stream` raises it for; ModelError where an activation is NaN or
+    infinite.
     """
-    prediction = Prediction(coupling, removed)
-    model = (start or coupling.view.model).copy()
-    todo = _affected(coupling, prediction)
-    if not todo:
-        return Repaired(model, ())
-    edited = edit(with_weights(coupling, model), removed)
-    pruned = edited.model
-    dense = coupling.view
-    view, whole = GraphView(pruned, dense), GraphView(model, dense)
-    done = []
-    for number, place in enumerate(todo):
+    if data.samples is not None and data.samples < _TOO_FEW:
+        raise SettingError(
+            f"{data.origin}: {data.samples} samples are too few to re-fit weights to",
+            remedy=f"give at least {_TOO_FEW}, better some hundred, or --no-repair",
+        )
+    prediction = Prediction(coupling, removed_classes_of(coupling, plan))
+    if (orders := orders_of(coupling, plan)) is not None:
+        # the same function, with the members of blocks in the order in which the plan counts them
+        coupling = replace(coupling, view=GraphView(rearrange(coupling, orders), coupling.view))
+    pruned = replace(edited, model=edited.model.copy())
+    view = GraphView(pruned.model, coupling.view)
+    todo = _affected(coupling, prediction, view, Sampling(positions, seed))
+    batch = batch or _batch(data)
+    done: list[Refit] = []
+    for number, repair in enumerate(todo):
         if progress is not None:
             progress(number, len(todo))
-        sums = _Sums(coupling, prediction, view, place, Sampling(positions, seed))
         stream(
-            {DENSE: dense, PRUNED: view}, [sums], data,
+            {DENSE: coupling.view, PRUNED: view}, [repair], data,
             batch=batch, options=options, mask=mask, dtypes=coupling.shapes.dtype,
         )  # fmt: skip
-        done.append(_improve(view, place, sums, whole, edited.kept))
+        done.append(repair.finish())
+        log.debug("%s", done[-1])
     if progress is not None:
         progress(len(todo), len(todo))
-    return Repaired(model, tuple(done))
+    return Repaired(pruned, tuple(done))
 
 
-def _affected(coupling: Coupling, prediction: Prediction) -> list[Place]:
-    """Layers from the first one on that has lost inputs, but for those whose output nothing reads."""
-    found = places(coupling, consumers_of(coupling))
-    first = next((n for n, place in enumerate(found) if _has_lost(coupling, prediction, place)), len(found))
+def _affected(
+    coupling: Coupling, prediction: Prediction, pruned: GraphView, sampling: Sampling
+) -> list[LayerRepair | BatchNormRepair]:
+    """What can be repaired, in graph order, from the first node on that reads what has changed."""
+    layers = [
+        LayerRepair(coupling, prediction, pruned, place, sampling)
+        for place in places(coupling, consumers_of(coupling))
+        if place.output in pruned.producer
+    ]
+    norms = [
+        BatchNormRepair(coupling, prediction, pruned, node)
+        for node in batch_norms(coupling)
+        if node.outputs[0] in pruned.producer
+    ]
+    repairs: list[LayerRepair | BatchNormRepair] = [*layers, *norms]
+    found = sorted(repairs, key=lambda repair: repair.node)
+    first = next((n for n, repair in enumerate(found) if repair.has_lost), len(found))
+    gone = [node.index for node in coupling.view.nodes if node.outputs and node.outputs[0] not in pruned.producer]
+    if gone:
+        first = min(first, next((n for n, repair in enumerate(found) if repair.node > gone[0]), len(found)))
     return found[first:]
 
 
-def _has_lost(coupling: Coupling, prediction: Prediction, place: Place) -> bool:
-    source = place.consumer.source
-    return prediction.length((source.tensor, -1, -1), source.axis, source.size) < source.size
-
-
-class _Sums:
-    """The moments of one layer, of the samples fitted to and of those held back; fed by `stream`."""
-
-    def __init__(
-        self, coupling: Coupling, prediction: Prediction, pruned: GraphView, place: Place, sampling: Sampling
-    ) -> None:
-        self.consumer = _in_pruned(prediction, pruned, place.rows)
-        self._place, self._coupling = place, coupling
-        slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
-        self._take = None if slot is None else coupling.kept_of_slot(slot, prediction.removed)
-        self._dense: list[RowProducts] = []
-        if place.pooled:
-            target, minus, take = place.rows.source.tensor, None, None
-            self._dense = [RowProducts(place.rows, sampling, model=DENSE) for _ in range(2)]
-        else:
-            self.consumer = replace(self.consumer, output=(place.output, place.axis))
-            target, take = place.total or place.output, self._take
-            minus = None if place.shortcut is None else (PRUNED, place.shortcut)
-        self._parts = [
-            RowProducts(self.consumer, sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
-            for _ in range(2)
-        ]
-
-    @property
-    def reads(self) -> list[tuple[str, str]]:
-        """See Accumulator."""
-        return [pair for part in (self._parts[0], *self._dense[:1]) for pair in part.reads]
-
-    @property
-    def nbytes(self) -> int:
-        """See Accumulator."""
-        return sum(part.nbytes for part in (*self._parts, *self._dense))
-
-    def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
-        """See Accumulator. One batch of HELD_BACK, the second and so on, goes to the samples held back."""
-        which = int(batch.first // max(batch.size, 1) % HELD_BACK == 1)
-        self._parts[which].add(values, batch, tokens)
-        if self._dense:
-            self._dense[which].add(values, batch, tokens)
-
-    def moments(self) -> list[Moments]:
-        """Of the samples fitted to, and of those held back."""
-        found = [part.result() for part in self._parts]
-        if self._dense:
-            weight, bias = _dense_layer(self._coupling, self._place)
-            for mine, theirs in zip(found, (part.result() for part in self._dense), strict=True):
-                if "cross" not in mine:
-                    continue
-                target = theirs["mean"] @ weight
-                square = np.einsum("dk,gde,ek->gk", weight, theirs["second"], weight, optimize=True)
-                mine["cross"] = mine["cross"] @ weight + mine["mean"][:, :, None] * bias
-                mine["target_second"] = square + 2 * target * bias + bias**2
-                mine["target_mean"] = target + bias
-                if self._take is not None:
-                    for name in ("cross", "target_second", "target_mean"):
-                        mine[name] = mine[name][..., self._take]
-        return [Moments.of(mine) for mine in found if "cross" in mine]
-
-
-def _dense_layer(coupling: Coupling, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's matrix [D, K] and bias [K] in the dense model, all factors in them."""
-    model, constants = coupling.view.model, coupling.view.constants
-    weight = place.consumer.matrix(model.array(constants[place.weight]).astype(np.float64))[0] * place.consumer.gain
-    if place.bias is None:
-        return weight, np.zeros(weight.shape[1])
-    return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
-
-
-def _in_pruned(prediction: Prediction, pruned: GraphView, consumer: Consumer) -> Consumer:
-    """The consumer as it is in the pruned model."""
-    source = consumer.source
-    size = prediction.length((source.tensor, -1, -1), source.axis, source.size)
-    groups = consumer.groups
-    if groups > 1:
-        groups = int(pruned.nodes[consumer.node].attrs.get("group", 1))
-    return replace(consumer, source=replace(source, size=size), groups=groups)
-
-
-def _improve(
-    pruned: GraphView,
-    place: Place,
-    sums: _Sums,
-    whole: GraphView,
-    kept: Mapping[str, Kept],
-) -> Refit:
-    """Fit one layer and put its weights into the pruned model, and into the dense one where they are kept."""
-    moments = sums.moments()
-    if len(moments) < 2:
-        return Refit(place.consumer.title, float("nan"), float("nan"), None)
-    stored = pruned.model.array(pruned.constants[place.weight])
-    consumer, gain = sums.consumer, place.consumer.gain
-    weight = consumer.matrix(stored.astype(np.float64)) * gain
-    blocks, _, outputs = weight.shape
-    bias = np.zeros((blocks, outputs))
-    old = None
-    if place.bias is not None:
-        old = pruned.model.array(pruned.constants[place.bias.name])
-        bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
-    found: Fit = fit(moments[0], moments[1], weight, bias, free_bias=place.bias is not None)
-    if found.ridge is not None:
-        fresh = consumer.from_matrix(found.weight / gain, stored)
-        put(pruned, place.weight, fresh)
-        put_back(whole, place.weight, fresh, kept.get(place.weight, {}))
-        if place.bias is not None and old is not None:
-            new = (found.bias / place.bias.factor).reshape(old.shape).astype(old.dtype)
-            put(pruned, place.bias.name, new)
-            put_back(whole, place.bias.name, new, kept.get(place.bias.name, {}))
-    return Refit(place.consumer.title, found.before, found.after, found.ridge)
+def _batch(data: Data) -> int:
+    """As large as leaves BATCHES of them."""
+    count = data.samples or LARGEST_BATCH
+    return max(1, min(LARGEST_BATCH, count // BATCHES))

@@ -1,0 +1,153 @@
+"""Re-fit one layer: collect its moments in a pass through both models, solve, put the weights in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.prediction import Prediction
+from onnxprune.graph.view import GraphView
+from onnxprune.repair.fit import Moments, fit
+from onnxprune.repair.passes import DENSE, PRUNED, is_held_back
+from onnxprune.repair.places import Place
+from onnxprune.repair.stored import put
+from onnxprune.runtime.consumers import Consumer
+from onnxprune.runtime.data import Batch
+from onnxprune.runtime.moments import Named, RowProducts
+from onnxprune.runtime.rows import Sampling, Tokens
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What was done to one layer. Errors are measured on samples held back, as shares of its dense output's variance.
+
+    `ridge` is infinite where only the bias changed. Of a BatchNormalization (`is_norm`) the statistics moved: `before`
+    is by how much its input's means had, in their variances.
+    """
+
+    layer: str
+    before: float
+    after: float
+    ridge: float | None = None
+    changed: bool = False
+    is_norm: bool = False
+
+
+class LayerRepair:
+    """An Accumulator (runtime/moments.py) of what a layer's least squares need; `finish` solves them.
+
+    In the pruned model's own numbering; the dense one's outputs are taken at the indices that are left.
+    """
+
+    def __init__(
+        self, coupling: Coupling, prediction: Prediction, pruned: GraphView, place: Place, sampling: Sampling
+    ) -> None:
+        self._coupling, self._pruned, self._place, self._sampling = coupling, pruned, place, sampling
+        self.node = place.consumer.node
+        self._rows = _in_pruned(prediction, pruned, place, place.rows)
+        self._own = _in_pruned(prediction, pruned, place, place.consumer)
+        self.has_lost = self._own.source.size < place.consumer.source.size
+        slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
+        self._take = None if slot is None else coupling.kept_of_slot(slot, prediction.removed)
+        self._parts: list[RowProducts] = []
+        self._dense: list[RowProducts] = []
+        self._size = 0
+
+    @property
+    def reads(self) -> list[tuple[str, str]]:
+        """See Accumulator."""
+        self._start()
+        return [pair for part in (self._parts[0], *self._dense[:1]) for pair in part.reads]
+
+    @property
+    def nbytes(self) -> int:
+        """See Accumulator."""
+        return sum(part.nbytes for part in (*self._parts, *self._dense))
+
+    def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
+        """See Accumulator."""
+        self._size = self._size or batch.size
+        which = int(is_held_back(batch, self._size))
+        self._parts[which].add(values, batch, tokens)
+        if self._dense:
+            self._dense[which].add(values, batch, tokens)
+
+    def finish(self) -> Refit:
+        """Solve, and put what is better into the pruned model."""
+        moments = self._moments()
+        self._parts, self._dense = [], []
+        place, gain = self._place, self._place.consumer.gain
+        if len(moments) < len((PRUNED, DENSE)):
+            return Refit(place.consumer.title, 0.0, 0.0)
+        stored = self._pruned.model.array(self._pruned.constants[place.weight])
+        weight = self._own.matrix(stored.astype(np.float64)) * gain
+        blocks, _, outputs = weight.shape
+        old, bias = None, np.zeros((blocks, outputs))
+        if place.bias is not None:
+            old = self._pruned.model.array(self._pruned.constants[place.bias.name])
+            bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
+        found = fit(moments[0], moments[1], weight, bias, free_bias=place.bias is not None)
+        if found.ridge is not None:
+            put(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
+            if place.bias is not None and old is not None:
+                fresh = (found.bias / place.bias.factor).reshape(old.shape).astype(old.dtype)
+                put(self._pruned, place.bias.name, fresh)
+        return Refit(place.consumer.title, found.before, found.after, found.ridge, found.ridge is not None)
+
+    def _start(self) -> None:
+        if self._parts:
+            return
+        place = self._place
+        shortcut = place.shortcut if place.shortcut in self._pruned.producer else None
+        if place.pooled:
+            target, take = place.rows.source.tensor, None
+            self._dense = [RowProducts(place.rows, self._sampling, model=DENSE) for _ in range(2)]
+            rows = self._rows
+        else:
+            rows = replace(self._rows, output=(place.output, place.axis))
+            target = place.total if place.total is not None and shortcut is not None else place.output
+            take = self._take
+        minus = None if place.pooled or shortcut is None else (PRUNED, shortcut)
+        self._parts = [
+            RowProducts(rows, self._sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
+            for _ in range(2)
+        ]
+
+    def _moments(self) -> list[Moments]:
+        """Of the samples fitted to, and of those held back; fewer where there were none of them."""
+        found = [part.result() for part in self._parts]
+        if self._dense:
+            weight, bias = self._dense_layer()
+            for mine, theirs in zip(found, (part.result() for part in self._dense), strict=True):
+                if "cross" not in mine:
+                    continue
+                target = theirs["mean"] @ weight
+                square = np.einsum("dk,gdk->gk", weight, theirs["second"] @ weight)
+                mine["cross"] = mine["cross"] @ weight + mine["mean"][:, :, None] * bias
+                mine["target_second"] = square + 2 * target * bias + bias**2
+                mine["target_mean"] = target + bias
+                if self._take is not None:
+                    for name in ("cross", "target_second", "target_mean"):
+                        mine[name] = mine[name][..., self._take]
+        return [Moments.of(mine) for mine in found if "cross" in mine]
+
+    def _dense_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """The layer's matrix [D, K] and bias [K] in the dense model, all factors in them."""
+        model, constants, place = self._coupling.view.model, self._coupling.view.constants, self._place
+        stored = model.array(constants[place.weight]).astype(np.float64)
+        weight = place.consumer.matrix(stored)[0] * place.consumer.gain
+        if place.bias is None:
+            return weight, np.zeros(weight.shape[1])
+        return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
+
+
+def _in_pruned(prediction: Prediction, pruned: GraphView, place: Place, consumer: Consumer) -> Consumer:
+    """The consumer as it is in the pruned model."""
+    source = consumer.source
+    size = prediction.length((source.tensor, -1, -1), source.axis, source.size)
+    groups = consumer.groups
+    if groups > 1 and place.consumer.output is not None:
+        groups = int(pruned.producer[place.consumer.output[0]].attrs.get("group", 1))
+    return replace(consumer, source=replace(source, size=size), groups=groups)
