@@ -62,7 +62,7 @@ class Part:
 
     def drop(self, units: Sequence[int]) -> float:
         """Remove units, adjust the other weights; gives the share of the output that is lost with them together."""
-        gone = np.concatenate([self.features[u] for u in units])
+        gone = np.unique(np.concatenate([self.features[u] for u in units]))
         if not len(gone) or not self._scale:
             return 0.0
         column, block = self._inverse[:, gone], self._inverse[np.ix_(gone, gone)]

@@ -18,6 +18,7 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import edit
 from onnxprune.edit.prediction import Prediction
+from onnxprune.errors import SettingError
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.plan.choices import Choice
@@ -25,6 +26,7 @@ from onnxprune.repair.compensate import compensate
 from onnxprune.repair.places import places
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.divergence import Reference
+from onnxprune.runtime.inputs import input_specs
 from onnxprune.runtime.ort import RunOptions, make_session
 from onnxprune.runtime.statistics import Statistics
 from onnxprune.runtime.tap import data_folder
@@ -56,6 +58,8 @@ class Runner:
         feeds = tuple(
             {name: array for name, array in item.feeds.items() if name in names} for item in data.batches(batch)
         )
+        if not feeds:
+            raise SettingError(f"{data.origin}: no batch could be made of it", remedy="give more samples")
         return cls(feeds, Reference(_outputs(dense, feeds, options)), options)
 
     def divergence(self, model: Model) -> float:
@@ -84,7 +88,7 @@ def measured_losses(
     """
     macs = max(coupling.cost().macs, 1)
     few, many = SAMPLES
-    samples = int(np.clip(_WORK // macs, few, many))
+    samples = max(int(np.clip(_WORK // macs, few, many)), _fixed_batch(coupling))
     runner = Runner.of(coupling.view.model, data.part(0, samples), _BATCH, options or RunOptions())
     layers = places(coupling, statistics.consumers)
     found: dict[int, np.ndarray] = {}
@@ -106,6 +110,13 @@ def measured_losses(
     if progress is not None:
         progress(len(choices), len(choices))
     return found
+
+
+def _fixed_batch(coupling: Coupling) -> int:
+    """The samples that the model takes at once, where it says so."""
+    specs = input_specs(coupling.view)
+    firsts = [spec.dims[0] for spec in specs.values() if spec.dims]
+    return max([1, *(first for first in firsts if isinstance(first, int))])
 
 
 def _counts(choice: Choice) -> list[int]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.prediction import Prediction
 from onnxprune.graph.view import GraphView, Node
 from onnxprune.repair.layer import Refit
-from onnxprune.repair.passes import DENSE, PRUNED
+from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import is_own
 from onnxprune.repair.stored import put
 from onnxprune.runtime.consumers import Source
@@ -43,17 +42,16 @@ def batch_norms(coupling: Coupling) -> list[Node]:
 class BatchNormRepair:
     """An Accumulator (runtime/moments.py) of a node's input in both models; `finish` moves its statistics."""
 
-    def __init__(self, coupling: Coupling, prediction: Prediction, pruned: GraphView, node: Node) -> None:
-        self._pruned, self._title = pruned, node.title
+    def __init__(self, coupling: Coupling, pruned: Pruned, node: Node) -> None:
+        self._pruned, self._title = pruned.view, node.title
         self.node = node.index
         tensor = node.inputs[0]
         shape = coupling.shapes.shape[tensor]
         slot = coupling.atoms.slot_at((tensor, -1, -1), 1)
-        self._kept = np.arange(shape[1]) if slot is None else coupling.kept_of_slot(slot, prediction.removed)
-        self.has_lost = len(self._kept) < shape[1]
+        self._kept = np.arange(shape[1]) if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
         dtype = coupling.shapes.dtype.get(tensor, 1)
         self._dense = ChannelSums(Source(tensor, 1, shape[1], dtype), _KINDS, DENSE)
-        self._now = ChannelSums(Source(tensor, 1, len(self._kept), dtype), _KINDS, PRUNED)
+        self._now = ChannelSums(Source(pruned.called(tensor), 1, len(self._kept), dtype), _KINDS, PRUNED)
         self._names = [coupling.view.identity_source(node.inputs[at]) for at in (_MEAN, _VARIANCE)]
 
     @property
@@ -77,9 +75,10 @@ class BatchNormRepair:
         was_mean, was_variance = was["mean"][self._kept], _variance(was)[self._kept]
         variance = _variance(now)
         mean, running = (self._pruned.model.array(self._pruned.constants[name]) for name in self._names)
-        spread = np.maximum(was_variance, np.finfo(np.float64).tiny)
-        before = ((now["mean"] - was_mean) ** 2 / spread).mean()
-        factor = np.where((was_variance > 0) & (variance > 0), variance / spread, 1.0)
+        varies = was_variance > 0
+        spread = np.where(varies, was_variance, 1.0)
+        before = ((now["mean"] - was_mean) ** 2 / spread)[varies].sum() / max(len(spread), 1)
+        factor = np.where(varies & (variance > 0), variance / spread, 1.0)
         put(self._pruned, self._names[0], (mean + now["mean"] - was_mean).astype(mean.dtype))
         put(self._pruned, self._names[1], (running * factor).astype(running.dtype))
         return Refit(self._title, float(before), 0.0, changed=True, is_norm=True)

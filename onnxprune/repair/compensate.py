@@ -37,14 +37,14 @@ def compensate(
         if output_slot is not None:
             dense = dense[:, coupling.kept_of_slot(output_slot, prediction.removed)]
         gram = statistics.gram(consumer)
-        moments = gram.conditioned(0, centred=place.bias is not None)
+        moments = gram.conditioned(0, centred=place.free_bias is not None)
         taps = consumer.features // source.size
         columns = (kept[:, None] * taps + np.arange(taps)).reshape(-1)
         fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
         stored = pruned.model.array(pruned.constants[place.weight])
         put(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
-        if place.bias is not None:
+        if place.free_bias is not None:
             missing = consumer.gain * (gram.mean[0] @ dense - gram.mean[0, columns] @ fresh)
-            old = pruned.model.array(pruned.constants[place.bias.name])
-            added = (missing / place.bias.factor).reshape(old.shape)
-            put(pruned, place.bias.name, (old.astype(np.float64) + added).astype(old.dtype))
+            old = pruned.model.array(pruned.constants[place.free_bias.name])
+            added = (missing / place.free_bias.factor).reshape(old.shape)
+            put(pruned, place.free_bias.name, (old.astype(np.float64) + added).astype(old.dtype))

@@ -15,6 +15,8 @@ import numpy as np
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 _GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
+_NOISE = 1e-6  # of the target's mean square: what products in float32 cannot tell from nothing
+_FLAT = 1e-9  # of the same: a variance below it is none
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,15 @@ class Moments:
         return float(predicted - shared + shift + (bias**2).sum() + self.target_second.sum())
 
     @property
+    def energy(self) -> float:
+        """The mean square of t, summed over outputs."""
+        return float(self.target_second.sum())
+
+    @property
     def spread(self) -> float:
-        """The variance of t, summed over outputs."""
-        return float(np.maximum(self.target_second - self.target_mean**2, 0).sum())
+        """The variance of t, summed over outputs; its mean square where it does not vary."""
+        variance = float(np.maximum(self.target_second - self.target_mean**2, 0).sum())
+        return variance if variance > _FLAT * self.energy else self.energy
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,15 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
     `weight` [g, D, K] and `bias` [g, K] are those before. The ridge is chosen by fitting to `train`, the result is
     fitted to both.
     """
-    scale = max(held.spread, np.finfo(np.float64).tiny)
-    before = held.error(weight, bias) / scale
+    scale = held.spread or 1.0
+    before = max(held.error(weight, bias) / scale, 0.0)
+    if not before > _NOISE * held.energy / scale:
+        return Fit(weight, bias, None, before, before)
     solver = _Solver(train, weight, bias, free_bias)
 
     def error(ridge: float) -> float:
         found = held.error(*solver.at(ridge)) / scale
-        return found if np.isfinite(found) else np.inf
+        return max(found, 0.0) if np.isfinite(found) else np.inf
 
     known = {np.inf: error(np.inf) if free_bias else before}
     at = len(RIDGES) // 2

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.prediction import Prediction
-from onnxprune.graph.view import GraphView
+from onnxprune.errors import SettingError
 from onnxprune.repair.fit import Moments, fit
-from onnxprune.repair.passes import DENSE, PRUNED, is_held_back
-from onnxprune.repair.places import Place
+from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
+from onnxprune.repair.places import BIAS_INPUT, Bias, Place
 from onnxprune.repair.stored import put
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
 from onnxprune.runtime.moments import Named, RowProducts
 from onnxprune.runtime.rows import Sampling, Tokens
+
+_FITTED_AND_HELD = 2  # kinds of batches
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,14 @@ class LayerRepair:
     In the pruned model's own numbering; the dense one's outputs are taken at the indices that are left.
     """
 
-    def __init__(
-        self, coupling: Coupling, prediction: Prediction, pruned: GraphView, place: Place, sampling: Sampling
-    ) -> None:
-        self._coupling, self._pruned, self._place, self._sampling = coupling, pruned, place, sampling
+    def __init__(self, coupling: Coupling, pruned: Pruned, place: Place, sampling: Sampling) -> None:
+        self._coupling, self._pruned, self._place, self._sampling = coupling, pruned.view, place, sampling
         self.node = place.consumer.node
-        self._rows = _in_pruned(prediction, pruned, place, place.rows)
-        self._own = _in_pruned(prediction, pruned, place, place.consumer)
-        self.has_lost = self._own.source.size < place.consumer.source.size
+        self._rows = _in_pruned(pruned, place, place.rows)
+        self._own = _in_pruned(pruned, place, place.consumer)
+        self._shortcut = None if place.shortcut is None else pruned.called(place.shortcut)
         slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
-        self._take = None if slot is None else coupling.kept_of_slot(slot, prediction.removed)
+        self._take = None if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
         self._parts: list[RowProducts] = []
         self._dense: list[RowProducts] = []
         self._size = 0
@@ -75,32 +74,35 @@ class LayerRepair:
             self._dense[which].add(values, batch, tokens)
 
     def finish(self) -> Refit:
-        """Solve, and put what is better into the pruned model."""
+        """Solve, and put what is better into the pruned model. Raises SettingError where no rows were held back."""
         moments = self._moments()
         self._parts, self._dense = [], []
         place, gain = self._place, self._place.consumer.gain
-        if len(moments) < len((PRUNED, DENSE)):
-            return Refit(place.consumer.title, 0.0, 0.0)
+        if len(moments) < _FITTED_AND_HELD:
+            raise SettingError(
+                f"{place.consumer.title} cannot be re-fitted: the data make a single batch, and none can be held back",
+                remedy="give more samples, or --no-repair",
+            )
         stored = self._pruned.model.array(self._pruned.constants[place.weight])
         weight = self._own.matrix(stored.astype(np.float64)) * gain
         blocks, _, outputs = weight.shape
         old, bias = None, np.zeros((blocks, outputs))
         if place.bias is not None:
-            old = self._pruned.model.array(self._pruned.constants[place.bias.name])
+            old = self._pruned.model.array(self._pruned.constants[self._bias_name(place.bias)])
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
-        found = fit(moments[0], moments[1], weight, bias, free_bias=place.bias is not None)
+        found = fit(moments[0], moments[1], weight, bias, free_bias=place.free_bias is not None)
         if found.ridge is not None:
             put(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
-            if place.bias is not None and old is not None:
-                fresh = (found.bias / place.bias.factor).reshape(old.shape).astype(old.dtype)
-                put(self._pruned, place.bias.name, fresh)
+            if place.free_bias is not None and old is not None:
+                fresh = (found.bias / place.free_bias.factor).reshape(old.shape).astype(old.dtype)
+                put(self._pruned, place.free_bias.name, fresh)
         return Refit(place.consumer.title, found.before, found.after, found.ridge, found.ridge is not None)
 
     def _start(self) -> None:
         if self._parts:
             return
         place = self._place
-        shortcut = place.shortcut if place.shortcut in self._pruned.producer else None
+        shortcut = self._shortcut
         if place.pooled:
             target, take = place.rows.source.tensor, None
             self._dense = [RowProducts(place.rows, self._sampling, model=DENSE) for _ in range(2)]
@@ -109,11 +111,16 @@ class LayerRepair:
             rows = replace(self._rows, output=(place.output, place.axis))
             target = place.total if place.total is not None and shortcut is not None else place.output
             take = self._take
-        minus = None if place.pooled or shortcut is None else (PRUNED, shortcut)
+        minus = None if place.pooled or shortcut is None else (PRUNED, shortcut)  # dropped blocks are not in it
         self._parts = [
             RowProducts(rows, self._sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
             for _ in range(2)
         ]
+
+    def _bias_name(self, bias: Bias) -> str:
+        """The pruned model's name of it: uses of a shared vector may have been cut into several."""
+        node = self._pruned.producer[self._place.consumer.output[0]] if self._place.consumer.output else None
+        return bias.name if bias.own or node is None else self._pruned.identity_source(node.inputs[BIAS_INPUT])
 
     def _moments(self) -> list[Moments]:
         """Of the samples fitted to, and of those held back; fewer where there were none of them."""
@@ -143,11 +150,11 @@ class LayerRepair:
         return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
 
 
-def _in_pruned(prediction: Prediction, pruned: GraphView, place: Place, consumer: Consumer) -> Consumer:
+def _in_pruned(pruned: Pruned, place: Place, consumer: Consumer) -> Consumer:
     """The consumer as it is in the pruned model."""
     source = consumer.source
-    size = prediction.length((source.tensor, -1, -1), source.axis, source.size)
+    size = pruned.prediction.length((source.tensor, -1, -1), source.axis, source.size)
     groups = consumer.groups
     if groups > 1 and place.consumer.output is not None:
-        groups = int(pruned.producer[place.consumer.output[0]].attrs.get("group", 1))
-    return replace(consumer, source=replace(source, size=size), groups=groups)
+        groups = int(pruned.view.producer[place.consumer.output[0]].attrs.get("group", 1))
+    return replace(consumer, source=replace(source, tensor=pruned.called(source.tensor), size=size), groups=groups)

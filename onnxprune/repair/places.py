@@ -12,15 +12,16 @@ from onnxprune.graph.view import GraphView, Node
 from onnxprune.runtime.consumers import Consumer, Source
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
-_BIAS_INPUT = 2  # of Conv, ConvTranspose and Gemm
+BIAS_INPUT = 2  # of Conv, ConvTranspose and Gemm
 
 
 @dataclass(frozen=True)
 class Bias:
-    """A stored vector, of which `factor` times is added to what the weights give."""
+    """A stored vector, of which `factor` times is added to what the weights give; `own`: there alone."""
 
     name: str
     factor: float = 1.0
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Place:
         """Whether the rows are those in front of a pooling."""
         return self.rows is not self.consumer
 
+    @property
+    def free_bias(self) -> Bias | None:
+        """The bias, where it may change."""
+        return self.bias if self.bias is not None and self.bias.own else None
+
 
 def places(coupling: Coupling, consumers: tuple[Consumer, ...]) -> list[Place]:
     """The consumers whose weights are stored as floats for them alone, in graph order."""
@@ -61,8 +67,13 @@ def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
     if not is_own(view, weight, node):
         return None
     output, axis = consumer.output
-    bias, output = _bias(coupling, node, output, axis)
-    shortcut, total = _shortcut(view, output)
+    if node.op != "MatMul" and len(node.inputs) > BIAS_INPUT and node.inputs[BIAS_INPUT]:
+        bias = _stored_bias(coupling, node, output, axis)
+        if bias is None:  # it gives more than its weights and a known vector
+            return None
+    else:
+        bias, output = _added_bias(coupling, output, axis)
+    shortcut, total = _shortcut(coupling, output)
     return Place(consumer, _before_pooling(coupling, consumer), weight, bias, output, axis, shortcut, total)
 
 
@@ -81,35 +92,41 @@ def is_own(view: GraphView, name: str, node: Node) -> bool:
     return len(readers) == 1 and readers[0] is node
 
 
-def _bias(coupling: Coupling, node: Node, output: str, axis: int) -> tuple[Bias | None, str]:
-    """The layer's bias, and the value that has it: the layer's output, or that of an Add behind it."""
+def _stored_bias(coupling: Coupling, node: Node, output: str, axis: int) -> Bias | None:
+    """The bias of a Conv, ConvTranspose or Gemm; None where it is computed, or no vector along the outputs."""
     view, shapes = coupling.view, coupling.shapes.shape
-    size = shapes[output][axis]
-    if node.op != "MatMul" and len(node.inputs) > _BIAS_INPUT and node.inputs[_BIAS_INPUT]:
-        name = view.identity_source(node.inputs[_BIAS_INPUT])
-        factor = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
-        along = 0 if node.op != "Gemm" else len(shapes.get(name, ())) - 2 + axis
-        return (Bias(name, factor) if _is_vector(coupling, name, node, along, size) and factor else None), output
+    name = view.identity_source(node.inputs[BIAS_INPUT])
+    factor = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    along = 0 if node.op != "Gemm" else len(shapes.get(name, ())) - 2 + axis
+    if not _is_vector(coupling, name, along, shapes[output][axis]):
+        return None
+    return Bias(name, factor, own=factor != 0 and is_own(view, name, node))
+
+
+def _added_bias(coupling: Coupling, output: str, axis: int) -> tuple[Bias | None, str]:
+    """The bias that an Add behind the layer gives it, and that Add's output; or the layer's own output."""
+    view, shapes = coupling.view, coupling.shapes.shape
     readers = view.consumers.get(output, ())
     if len(readers) == 1 and readers[0][0].op == "Add" and not view.leaves(output):
         add, position = readers[0]
         name = view.identity_source(add.inputs[1 - position])
         along = axis - len(shapes[output]) + len(shapes.get(name, ()))
-        if name in view.constants and _is_vector(coupling, name, add, along, size):
+        if _is_vector(coupling, name, along, shapes[output][axis]) and is_own(view, name, add):
             return Bias(name), add.outputs[0]
     return None, output
 
 
-def _is_vector(coupling: Coupling, name: str, reader: Node, axis: int, size: int) -> bool:
-    """Whether a stored tensor has `size` numbers along an axis, and is that reader's alone."""
-    shape = coupling.shapes.shape.get(name, ())
-    if name not in coupling.view.constants or not 0 <= axis < len(shape):
+def _is_vector(coupling: Coupling, name: str, axis: int, size: int) -> bool:
+    """Whether a stored tensor has `size` floats along an axis, and no others."""
+    shape, tensor = coupling.shapes.shape.get(name, ()), coupling.view.constants.get(name)
+    if tensor is None or tensor.data_type not in _FLOATS or not 0 <= axis < len(shape):
         return False
-    return shape[axis] == size == int(np.prod(shape)) and is_own(coupling.view, name, reader)
+    return bool(shape[axis] == size == int(np.prod(shape)))
 
 
-def _shortcut(view: GraphView, output: str) -> tuple[str | None, str | None]:
+def _shortcut(coupling: Coupling, output: str) -> tuple[str | None, str | None]:
     """What an Add that alone reads `output` adds to it, and the sum; of what is computed before `output` is."""
+    view, shapes = coupling.view, coupling.shapes.shape
     readers = view.consumers.get(output, ())
     if len(readers) != 1 or readers[0][0].op != "Add" or view.leaves(output):
         return None, None
@@ -117,6 +134,8 @@ def _shortcut(view: GraphView, output: str) -> tuple[str | None, str | None]:
     other = add.inputs[1 - position]
     made, mine = view.producer.get(other), view.producer[output]
     if other in view.fixed or other == output or made is None or made.index > mine.index or not made.scope.is_main:
+        return None, None
+    if shapes.get(add.outputs[0]) != shapes.get(output):  # it is spread over more places than the layer has
         return None, None
     return other, add.outputs[0]
 

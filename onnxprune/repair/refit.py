@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import Edited
+from onnxprune.edit.blocks import blocks_called
 from onnxprune.edit.prediction import Prediction
 from onnxprune.edit.rearrange import rearrange
 from onnxprune.edit.selection import orders_of, removed_classes_of
@@ -28,9 +29,9 @@ from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
-from onnxprune.repair.passes import DENSE, PRUNED
+from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import places
-from onnxprune.runtime.consumers import consumers_of
+from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.runtime.rows import Sampling
@@ -76,27 +77,25 @@ def refit(
     Raises SettingError for too few samples, and what `stream` raises it for; ModelError where an activation is NaN or
     infinite.
     """
-    if data.samples is not None and data.samples < _TOO_FEW:
-        raise SettingError(
-            f"{data.origin}: {data.samples} samples are too few to re-fit weights to",
-            remedy=f"give at least {_TOO_FEW}, better some hundred, or --no-repair",
-        )
+    _check_enough(data, data.samples)
     prediction = Prediction(coupling, removed_classes_of(coupling, plan))
     if (orders := orders_of(coupling, plan)) is not None:
         # the same function, with the members of blocks in the order in which the plan counts them
         coupling = replace(coupling, view=GraphView(rearrange(coupling, orders), coupling.view))
     pruned = replace(edited, model=edited.model.copy())
     view = GraphView(pruned.model, coupling.view)
-    todo = _affected(coupling, prediction, view, Sampling(positions, seed))
-    batch = batch or _batch(data)
+    replaced = {block.exit: block.entry for block in blocks_called(coupling, plan.dropped)}
+    todo = _affected(coupling, Pruned(view, prediction, replaced), Sampling(positions, seed))
+    batch = min(batch or LARGEST_BATCH, _largest(data))
     done: list[Refit] = []
     for number, repair in enumerate(todo):
         if progress is not None:
             progress(number, len(todo))
-        stream(
+        seen = stream(
             {DENSE: coupling.view, PRUNED: view}, [repair], data,
             batch=batch, options=options, mask=mask, dtypes=coupling.shapes.dtype,
         )  # fmt: skip
+        _check_enough(data, seen)
         done.append(repair.finish())
         log.debug("%s", done[-1])
     if progress is not None:
@@ -104,30 +103,33 @@ def refit(
     return Repaired(pruned, tuple(done))
 
 
-def _affected(
-    coupling: Coupling, prediction: Prediction, pruned: GraphView, sampling: Sampling
-) -> list[LayerRepair | BatchNormRepair]:
+def _affected(coupling: Coupling, pruned: Pruned, sampling: Sampling) -> list[LayerRepair | BatchNormRepair]:
     """What can be repaired, in graph order, from the first node on that reads what has changed."""
+    consumers, made = consumers_of(coupling), pruned.view.producer
+    changed = [consumer.node for consumer in consumers if _has_lost(pruned, consumer.source)]
+    changed += [node.index for node in coupling.view.nodes if node.outputs and node.outputs[0] not in made]
+    if not changed:
+        return []
     layers = [
-        LayerRepair(coupling, prediction, pruned, place, sampling)
-        for place in places(coupling, consumers_of(coupling))
-        if place.output in pruned.producer
+        LayerRepair(coupling, pruned, place, sampling) for place in places(coupling, consumers) if place.output in made
     ]
-    norms = [
-        BatchNormRepair(coupling, prediction, pruned, node)
-        for node in batch_norms(coupling)
-        if node.outputs[0] in pruned.producer
-    ]
+    norms = [BatchNormRepair(coupling, pruned, node) for node in batch_norms(coupling) if node.outputs[0] in made]
     repairs: list[LayerRepair | BatchNormRepair] = [*layers, *norms]
-    found = sorted(repairs, key=lambda repair: repair.node)
-    first = next((n for n, repair in enumerate(found) if repair.has_lost), len(found))
-    gone = [node.index for node in coupling.view.nodes if node.outputs and node.outputs[0] not in pruned.producer]
-    if gone:
-        first = min(first, next((n for n, repair in enumerate(found) if repair.node > gone[0]), len(found)))
-    return found[first:]
+    return sorted((r for r in repairs if r.node >= min(changed)), key=lambda repair: repair.node)
 
 
-def _batch(data: Data) -> int:
-    """As large as leaves BATCHES of them."""
-    count = data.samples or LARGEST_BATCH
-    return max(1, min(LARGEST_BATCH, count // BATCHES))
+def _has_lost(pruned: Pruned, source: Source) -> bool:
+    return pruned.prediction.length((source.tensor, -1, -1), source.axis, source.size) < source.size
+
+
+def _largest(data: Data) -> int:
+    """The largest batch that leaves BATCHES of them."""
+    return LARGEST_BATCH if data.samples is None else max(1, data.samples // BATCHES)
+
+
+def _check_enough(data: Data, samples: int | None) -> None:
+    if samples is not None and samples < _TOO_FEW:
+        raise SettingError(
+            f"{data.origin}: {samples} samples are too few to re-fit weights to",
+            remedy=f"give at least {_TOO_FEW}, better some hundred, or --no-repair",
+        )

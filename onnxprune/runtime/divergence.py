@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _FLOOR = 1e-12
+_NEVER = -1e30  # the score of a class that is masked
 _MATRIX = 2
 
 
@@ -17,7 +18,8 @@ class Reference:
 
     An output [N, K] of floats is taken for the scores of K classes, or for their probabilities where every row is one;
     of such the divergence is the Kullback-Leibler divergence from the dense model's (in nats, mean over rows). Of any
-    other output it is the mean square difference as a share of the variance; integers and the like say nothing.
+    other output it is the mean square difference as a share of the variance; integers and the like say nothing, nor do
+    places where the dense model's is infinite (a masked score) and the other's is the same.
     """
 
     batches: Sequence[Sequence[np.ndarray]]
@@ -26,23 +28,35 @@ class Reference:
         """Of the same samples in the same batches. Infinite where an output is not finite or of another shape."""
         total = 0.0
         for position in range(len(self.batches[0]) if self.batches else 0):
-            dense = np.concatenate([np.asarray(outputs[position]) for outputs in self.batches])
-            other = np.concatenate([np.asarray(outputs[position]) for outputs in found])
-            total += _divergence(dense, other)
+            dense, other = [outputs[position] for outputs in self.batches], [outputs[position] for outputs in found]
+            if not all(isinstance(array, np.ndarray | np.generic) for array in dense):
+                continue  # sequences and maps
+            if [array.shape for array in dense] != [np.shape(array) for array in other]:
+                return float("inf")
+            total += _divergence(_joined(dense), _joined(other))
         return total
+
+
+def _joined(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Batches end to end; flat where they differ in more than their first axis, or have none."""
+    if len({array.shape[1:] for array in batches}) > 1 or not batches[0].ndim:
+        batches = [array.reshape(-1) for array in batches]
+    return np.concatenate(batches)
 
 
 def _divergence(dense: np.ndarray, other: np.ndarray) -> float:
     if dense.dtype.kind not in "fV" or not dense.size:
         return 0.0
-    if dense.shape != other.shape:
-        return float("inf")
     dense, other = dense.astype(np.float64), other.astype(np.float64)
-    if not np.isfinite(other).all():
+    stuck = ~np.isfinite(dense)
+    if not np.isfinite(other[~stuck]).all() or not np.array_equal(dense[stuck], other[stuck], equal_nan=True):
         return float("inf")
     if dense.ndim == _MATRIX and dense.shape[1] > 1:
-        p, q = _log_probabilities(dense), _log_probabilities(other)
+        p, q = (_log_probabilities(np.where(stuck, _NEVER, scores)) for scores in (dense, other))
         return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    dense, other = dense[~stuck], other[~stuck]
+    if not dense.size:
+        return 0.0
     return float(((dense - other) ** 2).mean() / max(float(dense.var()), _FLOOR))
 
 

@@ -132,6 +132,7 @@ def test_needs_are_stated() -> None:
         "flap": ["mean", "second"],
         "taylor": ["gradients"],
         "fisher": ["gradients"],
+        "obs": ["gram", "mean", "second"],
     }
 
 
