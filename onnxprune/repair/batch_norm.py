@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.graph.view import GraphView, Node
+from onnxprune.graph.view import Node
 from onnxprune.repair.layer import Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import is_own
