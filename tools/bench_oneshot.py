@@ -3,8 +3,8 @@
     python tools/bench_oneshot.py MODEL --test TEST --calibrate TRAIN --preprocess imagenet
 
 Labels are used for the final measurement alone. Each seed draws its own calibration samples; what is deterministic
-gives the same model for every seed, and is measured once. Nothing is repaired, as long as no repair is there: this is
-what choosing alone costs.
+gives the same model for every seed, and is measured once. Criteria by name show what choosing alone costs, nothing is
+repaired; `repaired` is what `onnxprune prune --data` does.
 
     … --test digits.npz --test-names x=image,y=labels --calibrate digits.npz --calibrate-names x=image
 """
@@ -15,7 +15,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxprune.analyse import analyse
+from onnxprune.coupling.coupling import Coupling
 from onnxprune.errors import OnnxPruneError
 from onnxprune.importance import criteria
 from onnxprune.runtime.data import Data, open_data
 from onnxprune.runtime.ort import RunOptions
 
 Way = Callable[[float, int], Pruned]
+REPAIRED = "repaired"
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +47,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibrate-names", help="the same for the calibration data")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--macs", default="0.75,0.5", help="shares to keep")
-    parser.add_argument("--criteria", help="names; all unless given")
+    parser.add_argument("--criteria", help="names, and `repaired`; all unless given")
+    parser.add_argument(
+        "--halves", action="store_true", help="calibrate on one half of --test, test on the other; both"
+    )
     parser.add_argument("--rankings", default="local,global,isomorphic")
     parser.add_argument("--scope", help="kinds of groups, as onnxprune's option")
     parser.add_argument("--mask-input")
@@ -57,11 +63,46 @@ def arguments() -> argparse.Namespace:
 
 def ways(bench: Bench, given: argparse.Namespace) -> Iterator[tuple[str, str, Way]]:
     """(criterion, ranking, how to prune): ours, then the peers'."""
-    for criterion in given.criteria.split(",") if given.criteria else sorted(criteria()):
+    for criterion in given.criteria.split(",") if given.criteria else [*sorted(criteria()), REPAIRED]:
+        if criterion == REPAIRED:
+            yield criterion, "measured", bench.repaired
+            continue
         for ranking in given.rankings.split(","):
             yield criterion, ranking, lambda share, seed, c=criterion, r=ranking: bench.ours(c, r, share, seed)
     for name, way in () if given.no_peers else bench.peers():
         yield name, "", way
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Samples to test on, and the ways to prune, which see other samples."""
+
+    ways: list[tuple[str, str, Way]]
+    test: TestSet
+
+
+def folds(given: argparse.Namespace, coupling: Coupling, options: RunOptions, folder: Path) -> list[Fold]:
+    """One, or two that swap the halves of the test data."""
+    view = coupling.view
+    scope = given.scope.split(",") if given.scope else None
+    test_path = named(given.test, view, read_names(given.test_names), folder / "test.npz")
+    train_path = named(given.calibrate, view, read_names(given.calibrate_names), folder / "train.npz")
+
+    def fold(calibration: Callable[[int], Data], test: Data) -> Fold:
+        bench = Bench(coupling, calibration, options, given.round_to, scope, given.mask_input)
+        return Fold(list(ways(bench, given)), TestSet.of(test))
+
+    if not given.halves:
+        return [
+            fold(
+                lambda seed: open_data(train_path, view, preprocess=given.preprocess, samples=given.samples, seed=seed),
+                open_data(test_path, view, preprocess=given.preprocess, seed=None),
+            )
+        ]
+    whole = open_data(test_path, view, preprocess=given.preprocess, seed=0)
+    middle = (whole.samples or 0) // 2
+    parts = (whole.part(0, middle), whole.part(middle))
+    return [fold(lambda seed, mine=mine: mine, other) for mine, other in (parts, parts[::-1])]
 
 
 def main() -> None:
@@ -69,29 +110,21 @@ def main() -> None:
     console = Console(width=120)
     options = RunOptions(threads=given.threads)
     coupling = analyse(given.model)
-    view = coupling.view
     with tempfile.TemporaryDirectory() as folder:
-        test_path = named(given.test, view, read_names(given.test_names), Path(folder) / "test.npz")
-        train_path = named(given.calibrate, view, read_names(given.calibrate_names), Path(folder) / "train.npz")
-
-        def calibration(seed: int) -> Data:
-            return open_data(train_path, view, preprocess=given.preprocess, samples=given.samples, seed=seed)
-
-        test = TestSet.of(open_data(test_path, view, preprocess=given.preprocess, seed=None))
-        scope = given.scope.split(",") if given.scope else None
-        bench = Bench(coupling, calibration, options, given.round_to, scope, given.mask_input)
+        parts = folds(given, coupling, options, Path(folder))
         started = time.perf_counter()
-        dense = hits(view.model, test, options)
+        dense = [hits(coupling.view.model, part.test, options) for part in parts]
+        count = sum(map(len, dense))
         console.print(
-            f"{given.model.name}: dense {100 * dense.mean():.2f} % of {len(dense)} samples, measured in "
-            f"{time.perf_counter() - started:.1f} s; calibration on {given.samples} samples, {given.seeds} seeds"
+            f"{given.model.name}: dense {100 * np.concatenate(dense).mean():.2f} % of {count} samples, measured in "
+            f"{time.perf_counter() - started:.1f} s; calibration on at most {given.samples}, {given.seeds} seeds"
         )
         table = Table("criterion", "ranking", "MACs kept", "top-1, %", "to dense, points", "models", "prune, s")
         refused: dict[str, str] = {}
         for share in map(float, given.macs.split(",")):
-            for name, ranking, way in ways(bench, given):
+            for number, (name, ranking, _) in enumerate(parts[0].ways):
                 try:
-                    row = measured(way, share, given.seeds, test, dense, options)
+                    row = measured([part.ways[number][2] for part in parts], share, given.seeds, parts, dense, options)
                 except OnnxPruneError as error:
                     refused[f"{name} at {share:.0%}"] = error.message
                     continue
@@ -104,20 +137,24 @@ def main() -> None:
 
 
 def measured(
-    way: Way, share: float, seeds: int, test: TestSet, dense: np.ndarray, options: RunOptions
-) -> tuple[str, ...]:
+    ways: Sequence[Way], share: float, seeds: int, parts: Sequence[Fold], dense: Sequence[np.ndarray],
+    options: RunOptions,
+) -> tuple[str, ...]:  # fmt: skip
     """A row: the mean over seeds, models that are equal measured once."""
     known: dict[object, np.ndarray] = {}
     runs, seconds, left = [], [], []
     for seed in range(seeds):
-        started = time.perf_counter()
-        pruned = way(share, seed)
-        seconds.append(time.perf_counter() - started)
-        if pruned.key not in known:
-            known[pruned.key] = hits(pruned.model, test, options)
-        runs.append(known[pruned.key])
-        left.append(pruned.macs)
-    found = Measured.of(runs, dense)
+        of_seed = []
+        for number, (way, part) in enumerate(zip(ways, parts, strict=True)):
+            started = time.perf_counter()
+            pruned = way(share, seed)
+            seconds.append(time.perf_counter() - started)
+            if (number, pruned.key) not in known:
+                known[number, pruned.key] = hits(pruned.model, part.test, options)
+            of_seed.append(known[number, pruned.key])
+            left.append(pruned.macs)
+        runs.append(np.concatenate(of_seed))
+    found = Measured.of(runs, np.concatenate(dense))
     return (
         f"{np.mean(left):.3f}", f"{found.accuracy:.2f}", f"{found.difference:+.2f} ± {found.interval:.2f}",
         str(len(known)), f"{np.mean(seconds):.1f}",

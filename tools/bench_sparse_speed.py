@@ -90,9 +90,7 @@ def main() -> None:
         whole = seconds(
             lambda: command("onnxprune", "sparsify", source, "-o", folder / "o.onnx", "--no-verify", "-q"), 1
         )
-        theirs = seconds(
-            lambda: command("polygraphy", "surgeon", "prune", source, "-o", folder / "theirs.onnx"), 1
-        )
+        theirs = seconds(lambda: command("polygraphy", "surgeon", "prune", source, "-o", folder / "theirs.onnx"), 1)
     print(f"{given.megabytes} MB, {share:.0%} of the eligible weights follow 2:4 afterwards")
     print(f"onnx.load + onnx.save            {plain:8.2f} s")
     print(f"2:4 by magnitude, load to save   {mine:8.2f} s   {mine / plain:.1f} times load + save")

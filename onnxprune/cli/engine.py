@@ -102,9 +102,7 @@ def _check_shapes(view: Any, shapes: dict[str, Any]) -> None:
             )
     for name, spec in specs.items():
         if name not in shapes and any(not isinstance(size, int) for size in spec.dims):
-            raise SettingError(
-                f"the input {spec} has dynamic sizes", remedy=f"give --shape '{name}:[MIN]:[OPT]:[MAX]'"
-            )
+            raise SettingError(f"the input {spec} has dynamic sizes", remedy=f"give --shape '{name}:[MIN]:[OPT]:[MAX]'")
 
 
 def _doubts(view: Any, wanted: Any) -> list[str]:

@@ -43,9 +43,7 @@ class Zeros:
     ignore: Annotated[
         list[str] | None, _option(_PATTERN, "--ignore", metavar="GLOB", help="No matching weights (repeatable).")
     ] = None
-    dense_ends: Annotated[
-        bool, _option(_PATTERN, "--dense-ends", help="First and last layers stay dense.")
-    ] = False
+    dense_ends: Annotated[bool, _option(_PATTERN, "--dense-ends", help="First and last layers stay dense.")] = False
     grouped: Annotated[
         bool, _option(_PATTERN, "--grouped", help="Grouped convolutions too, which TensorRT does not use.")
     ] = False
@@ -69,9 +67,9 @@ class Ways:
             help="Fit what stays to the dense outputs, layer by layer.  [default: with the method fit]",
         ),
     ] = None  # fmt: skip
-    permute: Annotated[
-        bool, _option(_METHOD, "--permute", help="First reorder channels so that 2:4 keeps more.")
-    ] = False
+    permute: Annotated[bool, _option(_METHOD, "--permute", help="First reorder channels so that 2:4 keeps more.")] = (
+        False
+    )
     permute_seconds: Annotated[
         float, _option(_METHOD, "--permute-seconds", min=0, metavar="T", help="Time for that search.")
     ] = 30.0
@@ -80,9 +78,7 @@ class Ways:
     ] = 128
     damping: Annotated[
         float,
-        _option(
-            _METHOD, "--damping", min=0, metavar="D", help="How much fits hold on to the dense weights."
-        ),
+        _option(_METHOD, "--damping", min=0, metavar="D", help="How much fits hold on to the dense weights."),
     ] = 0.01
 
 

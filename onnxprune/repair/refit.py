@@ -61,7 +61,7 @@ def refit(
     edited: Edited,
     data: Data,
     *,
-    positions: int | None = 64,
+    positions: int | None = POSITIONS,
     seed: int = 0,
     mask: str | None = None,
     batch: int | None = None,

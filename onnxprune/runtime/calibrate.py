@@ -34,6 +34,8 @@ from onnxprune.runtime.synthetic import SyntheticData
 log = logging.getLogger(__name__)
 
 MEMORY = 2 << 30
+POSITIONS = 64
+"""Places that each sample adds to products of rows, unless told otherwise."""
 _FORMAT = 1
 
 
@@ -42,7 +44,7 @@ def calibrate(
     data: Data | None = None,
     kinds: Collection[str] = CHANNEL_KINDS,
     *,
-    positions: int | None = 256,
+    positions: int | None = POSITIONS,
     seed: int = 0,
     mask: str | None = None,
     batch: int | None = None,

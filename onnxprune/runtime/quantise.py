@@ -28,9 +28,7 @@ PER_CHANNEL_SINCE = 13
 RANGES = ("minmax", "entropy", "percentile")
 
 
-def quantise(
-    model: Model, data: Data, *, batch: int = 16, ranges: str = "minmax", keep: tuple[str, ...] = ()
-) -> Model:
+def quantise(model: Model, data: Data, *, batch: int = 16, ranges: str = "minmax", keep: tuple[str, ...] = ()) -> Model:
     """The model with Conv, Gemm and MatMul in INT8; nodes named in `keep` stay as they are.
 
     Raises SettingError for ranges that there are not and an opset that cannot hold scales per channel, ModelError

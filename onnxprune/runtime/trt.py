@@ -42,9 +42,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise SettingError(
-                f"--precision {self.precision}: unknown", remedy=f"give one of {', '.join(PRECISIONS)}"
-            )
+            raise SettingError(f"--precision {self.precision}: unknown", remedy=f"give one of {', '.join(PRECISIONS)}")
         if self.tensorrt >= STRONGLY_TYPED and self.precision != "fp32":
             raise SettingError(
                 f"--precision {self.precision}: TensorRT {self.tensorrt} takes precision from the graph's types",

@@ -90,9 +90,7 @@ def check(
     """Look at every weight; `share` of blocks or elements must be zero where the pattern does not say it itself."""
     rows = []
     for weight in weights.weights:
-        kept = {
-            name: nonzero(view.model.array(view.constants[name]), leaf) for name, leaf in weight.leaves.items()
-        }
+        kept = {name: nonzero(view.model.array(view.constants[name]), leaf) for name, leaf in weight.leaves.items()}
         for use in weight.uses:
             rows.append(_row(weight, use, pattern, share, kept, tensorrt))
     return Checked(tuple(rows), weights.passed)

@@ -122,5 +122,3 @@ def follows(use: Use, pattern: Pattern, share: float, kept: list[np.ndarray]) ->
         zero = ~operand
     found = float(zero.mean()) if zero.size else 0.0
     return bool(zero.size) and zero.sum() >= np.floor(share * zero.size), found
-
-

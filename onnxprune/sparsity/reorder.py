@@ -111,5 +111,3 @@ def _is_read(coupling: Coupling, index: int, uses: list[Use]) -> bool:
         if operand is not None and coupling.atoms.slot_at(operand.key, use.axis) in slots:
             return True
     return False
-
-

@@ -10,20 +10,24 @@ import numpy as np
 
 from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.apply import apply
+from onnxprune.edit.apply import apply, carry
 from onnxprune.errors import OnnxPruneError
 from onnxprune.graph.io import load
 from onnxprune.graph.model import Model
 from onnxprune.importance import criteria, score
 from onnxprune.importance.traits import traits_of
 from onnxprune.plan import plan
-from onnxprune.runtime.calibrate import calibrate
+from onnxprune.plan.curves import measured_losses
+from onnxprune.plan.planner import choices_for
+from onnxprune.repair.refit import refit
+from onnxprune.runtime.calibrate import POSITIONS, calibrate
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.runtime.statistics import KINDS, Statistics
-from onnxprune.types import Budget
+from onnxprune.types import Budget, Plan
 
 _BISECTIONS = 12
+_HELD = 1 << 30  # bytes of samples that are kept in memory
 _PEER_SAMPLES = 64  # onnxsim holds every activation of its calibration data at once
 
 
@@ -64,12 +68,28 @@ class Bench:
         chosen = plan(
             self.coupling, scores, Budget(max_macs=share), round_to=self.round_to, ranking=ranking, scope=self.scope
         )
-        if chosen.before is None or chosen.after is None:
-            raise OnnxPruneError("the plan has no cost")
         return Pruned(
-            apply(self.coupling.view.model, chosen, self.coupling), chosen.after.macs / chosen.before.macs,
+            apply(self.coupling.view.model, chosen, self.coupling), _macs_left(chosen),
             tuple((group.kept, group.blocks) for group in chosen.groups),
         )  # fmt: skip
+
+    def repaired(self, share: float, seed: int) -> Pruned:
+        """What `onnxprune prune --data` does: order by `obs`, shares by measured losses, weights re-fitted."""
+        data = self.calibration(seed)
+        data.hold(_HELD)
+        statistics = calibrate(
+            self.coupling, data, self._KINDS, seed=seed, mask=self.mask, options=self.options, positions=POSITIONS
+        )
+        scores = score(self.coupling, "obs", seed=seed, data={"statistics": statistics})
+        budget, within = Budget(max_macs=share), {"round_to": self.round_to, "scope": self.scope}
+        choices = choices_for(self.coupling, scores, budget, **within)
+        losses = measured_losses(self.coupling, choices, statistics, data, options=self.options)
+        chosen = plan(self.coupling, scores, budget, **within, ranking="efficient", losses=losses)
+        edited = carry(self.coupling, chosen)
+        found = refit(self.coupling, chosen, edited, data, seed=seed, mask=self.mask, options=self.options)
+        return Pruned(found.edited.model, _macs_left(chosen), ("repaired", seed))
+
+    _KINDS = ("mean", "second", "gram")
 
     def peers(self) -> Iterator[tuple[str, Callable[[float, int], Pruned]]]:
         """onnxsim's structured pruning by name, each to be called with a share and a seed; none if not installed."""
@@ -113,3 +133,9 @@ class Bench:
         if best is None:
             raise OnnxPruneError(f"onnxsim does not reach {share:.0%} of the MACs")
         return best
+
+
+def _macs_left(plan: Plan) -> float:
+    if plan.before is None or plan.after is None:
+        raise OnnxPruneError("the plan has no cost")
+    return plan.after.macs / plan.before.macs
