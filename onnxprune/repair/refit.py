@@ -31,6 +31,7 @@ from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import places
+from onnxprune.runtime.calibrate import POSITIONS
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
