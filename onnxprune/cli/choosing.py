@@ -105,7 +105,7 @@ def choose(
     if data is not None and not kinds and drop is None:
         here.warn(f"--data is not used to choose: the criterion {how.criterion} looks at the weights alone")
     measured = measure(here, coupling, how.criterion, kinds, calibrating, data)
-    with here.step("Scoring"):
+    with here.step("Scoring units"):
         scores = score(
             coupling,
             how.criterion,
@@ -207,11 +207,11 @@ def _way(here: Session, budget: Budget, choosing: Choosing, wish: Wish | None, d
     from onnxprune.plan.limits import limited
 
     has_limit = wish is not None or bool(limited(budget))
-    by_data = data is not None and has_limit
+    by_data = data is not None and has_limit and drop is None
     criterion = choosing.criterion or ("obs" if by_data else "l2")
     ranking = choosing.ranking
     if ranking is None:
-        is_open = by_data and choosing.criterion is None and not choosing.balanced and drop is None
+        is_open = by_data and choosing.criterion is None and not choosing.balanced
         ranking = MEASURED if is_open else "local" if wish is None and drop != AUTO else "efficient"
     if ranking != MEASURED:
         return _Way(criterion, ranking, False)

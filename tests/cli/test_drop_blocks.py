@@ -27,7 +27,8 @@ def residual(tmp_path: Path) -> Path:
 
 def test_the_block_that_changes_least_goes(command: Command, residual: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
-    ran = command("prune", residual, "-o", out, "--drop-blocks", 1, "--data", tmp_path / "data.npz", "--json")
+    data = ("--data", tmp_path / "data.npz")
+    ran = command("prune", residual, "-o", out, "--drop-blocks", 1, *data, "--no-repair", "--json")
     assert ran.code == 0, ran.err
     assert ran.err == ""
     assert ran.json["dropped"] == ["sum1"]
@@ -37,6 +38,16 @@ def test_the_block_that_changes_least_goes(command: Command, residual: Path, tmp
     again = command("apply", residual, tmp_path / "out.prune.json", "-o", tmp_path / "again.onnx", "--json")
     assert again.code == 0, again.err
     assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+
+
+def test_what_is_behind_a_dropped_block_is_repaired(command: Command, residual: Path, tmp_path: Path) -> None:
+    data = ("--data", tmp_path / "data.npz")
+    ran = command("prune", residual, "-o", tmp_path / "out.onnx", "--drop-blocks", 1, *data, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["dropped"] == ["sum1"]
+    fitted = [row for row in ran.json["repair"] if row["changed"]]
+    assert fitted
+    assert all(row["error_after"] < row["error_before"] for row in fitted)
 
 
 def test_blocks_and_units_under_one_budget(command: Command, residual: Path, tmp_path: Path) -> None:
