@@ -295,7 +295,7 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
         {"steps": good["steps"]},
         {**good, "steps": [{"prune": {"max-mac": "50%"}}]},
         {**good, "steps": [{"prune": {}, "validate": {}}]},
-        {**good, "defaults": {"plan": "x"}},
+        {**good, "defaults": {"model": "x"}},
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema())
