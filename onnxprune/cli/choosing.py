@@ -98,7 +98,7 @@ def choose(
     from onnxprune.importance import score
     from onnxprune.plan import plan
 
-    how = _way(here, budget, choosing, wish, drop, data)
+    how = _way(budget, choosing, wish, drop, data)
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
     kinds = needs_of(how.criterion, _FOR_LOSSES if how.measured else ())
@@ -203,7 +203,7 @@ class _Way:
     measured: bool
 
 
-def _way(here: Session, budget: Budget, choosing: Choosing, wish: Wish | None, drop: object, data: Data | None) -> _Way:
+def _way(budget: Budget, choosing: Choosing, wish: Wish | None, drop: object, data: Data | None) -> _Way:
     from onnxprune.plan.limits import limited
 
     has_limit = wish is not None or bool(limited(budget))

@@ -166,3 +166,8 @@ def put_stored(view: GraphView, name: str, dims: Sequence[int], compute: Callabl
     for attr in view.producer[name].proto.attribute:
         if attr.name == "value":
             set_array(attr.t, compute())
+
+
+def put_array(view: GraphView, name: str, array: np.ndarray) -> None:
+    """Give the stored tensor of that key another value, of the shape and type that it has."""
+    put_stored(view, name, array.shape, lambda: array)

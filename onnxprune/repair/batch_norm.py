@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.stored import put_array
 from onnxprune.graph.view import Node
 from onnxprune.repair.layer import Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import is_own
-from onnxprune.repair.stored import put
 from onnxprune.runtime.consumers import Source
 from onnxprune.runtime.data import Batch
 from onnxprune.runtime.moments import ChannelSums, Named
@@ -79,8 +79,8 @@ class BatchNormRepair:
         spread = np.where(varies, was_variance, 1.0)
         before = ((now["mean"] - was_mean) ** 2 / spread)[varies].sum() / max(len(spread), 1)
         factor = np.where(varies & (variance > 0), variance / spread, 1.0)
-        put(self._pruned, self._names[0], (mean + now["mean"] - was_mean).astype(mean.dtype))
-        put(self._pruned, self._names[1], (running * factor).astype(running.dtype))
+        put_array(self._pruned, self._names[0], (mean + now["mean"] - was_mean).astype(mean.dtype))
+        put_array(self._pruned, self._names[1], (running * factor).astype(running.dtype))
         return Refit(self._title, float(before), 0.0, changed=True, is_norm=True)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.prediction import Prediction
+from onnxprune.edit.stored import put_array
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.places import Place
-from onnxprune.repair.stored import put
 from onnxprune.runtime.statistics import Statistics
 
 
@@ -42,9 +42,9 @@ def compensate(
         columns = (kept[:, None] * taps + np.arange(taps)).reshape(-1)
         fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
         stored = pruned.model.array(pruned.constants[place.weight])
-        put(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
+        put_array(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
         if place.free_bias is not None:
             missing = consumer.gain * (gram.mean[0] @ dense - gram.mean[0, columns] @ fresh)
             old = pruned.model.array(pruned.constants[place.free_bias.name])
             added = (missing / place.free_bias.factor).reshape(old.shape)
-            put(pruned, place.free_bias.name, (old.astype(np.float64) + added).astype(old.dtype))
+            put_array(pruned, place.free_bias.name, (old.astype(np.float64) + added).astype(old.dtype))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.edit.stored import put_array
 from onnxprune.errors import SettingError
 from onnxprune.repair.fit import Moments, fit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
-from onnxprune.repair.stored import put
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
 from onnxprune.runtime.moments import Named, RowProducts
@@ -92,10 +92,10 @@ class LayerRepair:
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
         found = fit(moments[0], moments[1], weight, bias, free_bias=place.free_bias is not None)
         if found.ridge is not None:
-            put(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
+            put_array(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
             if place.free_bias is not None and old is not None:
                 fresh = (found.bias / place.free_bias.factor).reshape(old.shape).astype(old.dtype)
-                put(self._pruned, place.free_bias.name, fresh)
+                put_array(self._pruned, place.free_bias.name, fresh)
         return Refit(place.consumer.title, found.before, found.after, found.ridge, found.ridge is not None)
 
     def _start(self) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.stored import put_stored
+from onnxprune.edit.stored import put_array
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.runtime.following import Aim, Following, Moments, follow
@@ -138,7 +137,7 @@ def _fit(
 
 def _put(view: GraphView, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        put_stored(view, name, array.shape, partial(np.asarray, array))
+        put_array(view, name, array)
 
 
 @dataclass(frozen=True)
