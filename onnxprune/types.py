@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-PLAN_SCHEMA = 3
-OLDEST_PLAN_SCHEMA = 1
+PLAN_SCHEMA = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -134,7 +133,7 @@ class Plan:
     which the groups were found, `settings` what chose the units.
     """
 
-    model_sha256: str
+    model_digest: str
     groups: tuple[GroupPlan, ...]
     tensors: dict[str, dict[int, tuple[int, ...]]]
     shared: dict[str, dict[str, dict[int, tuple[int, ...]]]] = field(default_factory=dict)

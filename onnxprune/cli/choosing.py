@@ -286,7 +286,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     cost = {name: c.known() for name, c in (("before", plan.before), ("after", plan.after)) if c is not None}
     data = {"data": plan.settings["data"]} if "data" in plan.settings else {}
     blocks = {"dropped": list(plan.dropped)} if plan.dropped else {}
-    return {"model_sha256": plan.model_sha256, **cost, **blocks, **data}
+    return {"model_digest": plan.model_digest, **cost, **blocks, **data}
 
 
 def choice_as_json(choice: Choice) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _table(
         return table, path, True
     if path is None:
         shapes = {name: list(shape) for name, shape in coupling.bindings.shapes.items()}
-        key = identity(here.options) | {"model": coupling.view.model.sha256, "shapes": shapes, "round_to": round_to}
+        key = identity(here.options) | {"model": coupling.view.model.digest, "shapes": shapes, "round_to": round_to}
         path = _cached(cache, "latency", key)
         if path is not None and path.is_file():
             try:

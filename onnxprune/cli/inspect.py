@@ -63,7 +63,7 @@ def _opsets(coupling: Coupling) -> str:
 
 def _as_json(coupling: Coupling) -> dict[str, Any]:
     return {
-        "sha256": coupling.view.model.sha256,
+        "digest": coupling.view.model.digest,
         "nodes": len(coupling.view.nodes),
         "opsets": coupling.view.opsets,
         "bound": coupling.bindings.dims,

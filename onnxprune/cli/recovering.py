@@ -116,7 +116,7 @@ def _job(
         model, module, data, valid, metric, settings, loss, teacher, ends,
         penalty=penalty, hooks=hooks, keep_last=penalty is not None or bool(hooks),
         options=here.options, folder=folder,
-        identity={"model": model.sha256, "data": data.sha256 if data.samples is not None else data.origin, **identity},
+        identity={"model": model.digest, "data": data.sha256 if data.samples is not None else data.origin, **identity},
         cpu=on_cpu or not has_gpu(),
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ def _teacher(
             f"the model's {', '.join(view.inputs)}",
             remedy="give the dense model that this one was made of",
         )
-    return Teacher(module, features, repeats), {"teacher": dense.sha256}
+    return Teacher(module, features, repeats), {"teacher": dense.digest}
 
 
 def _planned(here: Session, model: Model, dense: Model, given: Path | None, analysis: Analysis) -> tuple[Coupling, Any]:

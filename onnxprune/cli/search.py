@@ -94,7 +94,7 @@ def search(
     at = RunFolder(place)
     with at.locked():
         manifest = {
-            "schema": 1, "onnxprune": __version__, "model_sha256": load(Path(read.folder, read.model)).sha256,
+            "schema": 1, "onnxprune": __version__, "model_digest": load(Path(read.folder, read.model)).digest,
             "recipe_sha256": read.sha256, "knobs": tune, "minimise": minimise,
         }  # fmt: skip
         at.claim(manifest, anew=False)

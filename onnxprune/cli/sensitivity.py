@@ -100,7 +100,7 @@ def sensitivity(
             coupling, judge, scores, ratios=shares, groups={group.index for group in reached}, cache=cache,
             progress=progress,
         )  # fmt: skip
-    answer = {**found.as_dict(), "model_sha256": loaded.sha256, "data": judge.data.origin, "criterion": criterion}
+    answer = {**found.as_dict(), "model_digest": loaded.digest, "data": judge.data.origin, "criterion": criterion}
     if output is not None:
         with AtomicFiles() as files:
             files.create(output).write(json.dumps(answer, indent=1).encode() + b"\n")

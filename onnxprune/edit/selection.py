@@ -9,7 +9,7 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.orders import Orders
 from onnxprune.errors import PlanError
-from onnxprune.types import OLDEST_PLAN_SCHEMA, PLAN_SCHEMA, GroupPlan, Plan
+from onnxprune.types import PLAN_SCHEMA, GroupPlan, Plan
 
 _REPLAN = "make a new plan for this model"
 
@@ -21,9 +21,9 @@ def removed_classes_of(coupling: Coupling, plan: Plan) -> np.ndarray:
     size, kept indices out of range or given twice, no unit kept. The model's hash, which takes a pass over all
     weights, is looked at by `check_plan` only.
     """
-    if not OLDEST_PLAN_SCHEMA <= plan.schema <= PLAN_SCHEMA:
+    if plan.schema != PLAN_SCHEMA:
         raise PlanError(
-            f"the plan has schema {plan.schema}, this version reads {PLAN_SCHEMA} and older",
+            f"the plan has schema {plan.schema}, this version reads {PLAN_SCHEMA}",
             remedy="use the version that made it",
         )
     found = {group.name: group for group in coupling.groups}
@@ -84,10 +84,10 @@ def check_plan(coupling: Coupling, plan: Plan) -> np.ndarray:
 
     Raises PlanError for another model (its hash differs), and as `removed_classes_of` does.
     """
-    actual = coupling.view.model.sha256
-    if plan.model_sha256 != actual:
+    actual = coupling.view.model.digest
+    if plan.model_digest != actual:
         raise PlanError(
-            f"the plan is for another model, of hash {plan.model_sha256[:12]}…; this one's is {actual[:12]}…",
+            f"the plan is for another model, of hash {plan.model_digest[:12]}…; this one's is {actual[:12]}…",
             remedy=_REPLAN,
         )
     return removed_classes_of(coupling, plan)

@@ -27,7 +27,7 @@ def specialise(model: Model) -> Model:
         return model
     copy = model.copy()
     _Specialising(copy).nodes(copy.proto.graph.node)
-    copy.__dict__["sha256"] = model.sha256
+    copy.__dict__["digest"] = model.digest
     return copy
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from onnxprune.errors import SettingError
-from onnxprune.graph.digest import digest
+from onnxprune.graph.digest import digest_of
 from onnxprune.graph.external import DataFiles, entry
 from onnxprune.graph.skeleton import copy_model
 from onnxprune.graph.tensors import (
@@ -120,7 +120,7 @@ class Model:
             tensor.data_location = TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value=location)
         self.pending[name] = compute
-        self.__dict__.pop("sha256", None)
+        self.__dict__.pop("digest", None)
 
     def to_proto(self, *, external: bool = False) -> ModelProto:
         """An independent ModelProto with pending arrays computed and, with `external`, external data loaded.
@@ -143,9 +143,9 @@ class Model:
             target.raw_data = content
 
     @cached_property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Hash of graph and weights, the same wherever the weights lie and whatever the file is called."""
-        return digest(self)
+        return digest_of(self)
 
     @property
     def source_files(self) -> list[Path]:

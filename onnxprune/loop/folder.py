@@ -80,7 +80,7 @@ class RunFolder:
         for key, what in (
             ("schema", "another version of recipes"),
             ("onnxprune", "another version of onnxprune"),
-            ("model_sha256", "another model"),
+            ("model_digest", "another model"),
             ("recipe_sha256", "another recipe, or other --set"),
         ):
             if there.get(key) != manifest[key]:

@@ -80,17 +80,17 @@ class Runner:
 
         Raises SettingError for a folder of another run, and what a step raises.
         """
-        dense_sha256 = load(self._dense).sha256
+        dense_digest = load(self._dense).digest
         self._folder.claim(
             {
-                "schema": SCHEMA, "onnxprune": __version__, "model": str(self._dense), "model_sha256": dense_sha256,
+                "schema": SCHEMA, "onnxprune": __version__, "model": str(self._dense), "model_digest": dense_digest,
                 "recipe_sha256": self._recipe.sha256, "recipe": self._recipe.content,
             },
             anew=anew,
         )  # fmt: skip
         outcome = Outcome(self._dense)
         self._take(self._recipe.steps, "", outcome)
-        self._finish(outcome, dense_sha256)
+        self._finish(outcome, dense_digest)
         return outcome
 
     def _take(self, steps: Sequence[Step], prefix: str, outcome: Outcome) -> None:
@@ -159,10 +159,10 @@ class Runner:
         output = _OUTPUTS.get(step.role)
         return [step.kind, str(model), *given, *([] if output is None else ["-o", str(working / output)])]
 
-    def _finish(self, outcome: Outcome, dense_sha256: str) -> None:
+    def _finish(self, outcome: Outcome, dense_digest: str) -> None:
         """The last model under its own name, with a file that says where it comes from."""
         result = {
-            "schema": SCHEMA, **self._environment, "dense": str(self._dense), "dense_sha256": dense_sha256,
+            "schema": SCHEMA, **self._environment, "dense": str(self._dense), "dense_digest": dense_digest,
             "recipe_sha256": self._recipe.sha256, "recipe": self._recipe.content,
             "steps": [{"name": done.name, **done.step} for done in outcome.steps],
             "rolled_back": outcome.rolled_back, "failed": None if outcome.failed is None else outcome.failed.name,
@@ -173,7 +173,7 @@ class Runner:
             targets.append((Path(self._recipe.folder) / self._recipe.output).resolve())
         for target in targets:
             model = load(outcome.model)
-            sidecar = {**result, "model_sha256": model.sha256}
+            sidecar = {**result, "model_digest": model.digest}
             content = json.dumps(sidecar, indent=1).encode() + b"\n"
             save(model, target, beside={f"{target.stem}.provenance.json": content})
         self._folder.write(RESULT, result)

@@ -143,7 +143,7 @@ def _key(coupling: Coupling, judge: Judge, scores: Scores, repair: str) -> dict[
 
     return {
         "format": _FORMAT, "onnxprune": __version__, "onnxruntime": onnxruntime().__version__,
-        "model": coupling.view.model.sha256, "analysis": coupling.options, "data": judge.data.sha256,
+        "model": coupling.view.model.digest, "analysis": coupling.options, "data": judge.data.sha256,
         "judge": judge.settings(), "repair": repair, "scores": [values.tolist() for values in scores.values],
     }  # fmt: skip
 

@@ -33,11 +33,10 @@ from onnxprune.errors import PlanError
 from onnxprune.graph.atomic import AtomicFiles
 from onnxprune.plan.fields import Field
 from onnxprune.plan.tensors import Cut, Indices
-from onnxprune.types import OLDEST_PLAN_SCHEMA, PLAN_SCHEMA, Cost, GroupPlan, Plan, RowCut
+from onnxprune.types import PLAN_SCHEMA, Cost, GroupPlan, Plan, RowCut
 
 SUFFIX = ".prune.json"
-SCHEMAS = tuple(range(OLDEST_PLAN_SCHEMA, PLAN_SCHEMA + 1))
-_REQUIRED = ("schema", "model_sha256", "groups", "indices", "tensors", "shared", "analysis", "settings")
+_REQUIRED = ("schema", "model_digest", "groups", "indices", "tensors", "shared", "analysis", "settings")
 _OPTIONAL = ("before", "after", "rows", "dropped")
 
 
@@ -64,7 +63,7 @@ def to_json(plan: Plan) -> str:
     groups = [group(item) for item in plan.groups]
     document: dict[str, Any] = {
         "schema": plan.schema,
-        "model_sha256": plan.model_sha256,
+        "model_digest": plan.model_digest,
         "before": _cost(plan.before),
         "after": _cost(plan.after),
         "settings": plan.settings,
@@ -91,16 +90,16 @@ def from_json(text: str, origin: str = "plan") -> Plan:
         raise PlanError(
             f"{origin}: this is no JSON: {error}", remedy="it may have been cut off: copy or make it again"
         ) from error
-    if isinstance(document.value, dict) and document.value.get("schema", PLAN_SCHEMA) not in SCHEMAS:
+    if isinstance(document.value, dict) and document.value.get("schema", PLAN_SCHEMA) != PLAN_SCHEMA:
         raise PlanError(
-            f"{origin}: the plan has schema {document.value['schema']}, this version reads {PLAN_SCHEMA} and older",
+            f"{origin}: the plan has schema {document.value['schema']}, this version reads {PLAN_SCHEMA}",
             remedy="use the version that made it, or make it again",
         )
     document.keys(_REQUIRED, _OPTIONAL)
     document["schema"].count()
     lists = [item.counts() for item in document["indices"].list()]
     return Plan(
-        model_sha256=document["model_sha256"].string(),
+        model_digest=document["model_digest"].string(),
         groups=tuple(_group(item, lists) for item in document["groups"].list()),
         tensors={name: _cut(axes, lists) for name, axes in document["tensors"].items()},
         shared={

@@ -186,7 +186,7 @@ def plan_for(
     return replace(
         chosen,
         dropped=tuple(block.name for block in gone),
-        model_sha256=coupling.view.model.sha256,
+        model_digest=coupling.view.model.digest,
         tensors={name: cut for name, cut in cuts.tensors.items() if name not in orphans},
         shared={name: cut for name, cut in cuts.shared.items() if name not in orphans},
         rows={name: cut for name, cut in cuts.rows.items() if name not in orphans},

@@ -1,6 +1,6 @@
 """Latency tables: how long the segments of a model take at several widths, measured, and written down as JSON.
 
-    {"schema": 1, "model_sha256": "…", "machine": {…}, "groups": {"conv1:0": 64, …}, "cuts": ["relu3", …],
+    {"schema": 1, "model_digest": "…", "machine": {…}, "groups": {"conv1:0": 64, …}, "cuts": ["relu3", …],
      "samples": [{"kept": [64, …], "whole": 12.3, "segments": [1.2, …]}, …]}
 
 `kept` counts units per group, in the order of `groups` (which has their sizes); times are milliseconds. A sample
@@ -40,7 +40,7 @@ class Sample:
 class LatencyTable:
     """Measured times of one model on one machine and runtime; `samples[0]` is the dense model."""
 
-    model_sha256: str
+    model_digest: str
     machine: dict[str, str]
     groups: dict[str, int]
     cuts: tuple[str, ...]
@@ -73,7 +73,7 @@ def table_to_json(table: LatencyTable) -> str:
     """One line a sample."""
     head = {
         "schema": SCHEMA,
-        "model_sha256": table.model_sha256,
+        "model_digest": table.model_digest,
         "machine": table.machine,
         "groups": table.groups,
         "cuts": list(table.cuts),
@@ -105,7 +105,7 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
 
 
 def _read(document: Field) -> LatencyTable:
-    document.keys(("schema", "model_sha256", "machine", "groups", "cuts", "samples"))
+    document.keys(("schema", "model_digest", "machine", "groups", "cuts", "samples"))
     if document["schema"].count() != SCHEMA:
         raise document["schema"].wrong(f"this version reads schema {SCHEMA}")
     groups = {name: item.count() for name, item in document["groups"].items()}
@@ -118,7 +118,7 @@ def _read(document: Field) -> LatencyTable:
         if sample.segments is not None and len(sample.segments) != segments:
             raise item.wrong(f"it has {len(sample.segments)} segments, the first has {segments}")
     machine = {name: item.string() for name, item in document["machine"].items()}
-    return LatencyTable(document["model_sha256"].string(), machine, groups, cuts, samples)
+    return LatencyTable(document["model_digest"].string(), machine, groups, cuts, samples)
 
 
 def _sample(item: Field, groups: Mapping[str, int]) -> Sample:

@@ -50,7 +50,7 @@ def measure_table(
         milliseconds = [round(timing.least, 5) for timing in timings]
         samples.append(Sample(kept, milliseconds[0], tuple(milliseconds[1:])))
     return LatencyTable(
-        coupling.view.model.sha256,
+        coupling.view.model.digest,
         identity(options) | {"clock": clock},
         {group.name: group.size for group in coupling.groups},
         cuts.after,

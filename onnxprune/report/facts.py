@@ -92,7 +92,7 @@ def gather(folder: Path) -> Facts:
             first[row["name"]] = Width(row["name"], row["kind"], before, row["kept"])
     facts.widths = list(first.values())
     facts.provenance = {
-        "dense": result["dense"], "dense_sha256": result["dense_sha256"], "recipe_sha256": result["recipe_sha256"],
+        "dense": result["dense"], "dense_digest": result["dense_digest"], "recipe_sha256": result["recipe_sha256"],
         "recipe": result["recipe"], "versions": result["versions"], "machine": result["machine"],
         "model_from": result["model_from"], "folder": str(place),
     }  # fmt: skip

@@ -74,7 +74,7 @@ def _refusals(facts: Facts) -> Table:
 def _provenance(facts: Facts) -> Table:
     p = facts.provenance
     rows = [
-        ("dense model", p["dense"]), ("its SHA-256", p["dense_sha256"]), ("recipe's SHA-256", p["recipe_sha256"]),
+        ("dense model", p["dense"]), ("its XXH3", p["dense_digest"]), ("recipe's SHA-256", p["recipe_sha256"]),
         ("folder", p["folder"]), ("result", p["model_from"] or "no step made a model"),
         *((f"version of {name}", version) for name, version in p["versions"].items()),
         *p["machine"].items(),

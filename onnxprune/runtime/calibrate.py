@@ -176,7 +176,7 @@ def _key(
         return {}
     key: dict[str, Any] = {
         "format": _FORMAT, "onnxprune": __version__, "onnxruntime": onnxruntime().__version__,
-        "model": coupling.view.model.sha256, "analysis": coupling.options, "data": data.sha256, "kind": kind,
+        "model": coupling.view.model.digest, "analysis": coupling.options, "data": data.sha256, "kind": kind,
         "mask": mask, "batch": batch, "every": every, "provider": options.provider, "threads": options.threads,
     }  # fmt: skip
     return key | ({"positions": sampling.positions, "seed": sampling.seed} if kind == GRAM else {})

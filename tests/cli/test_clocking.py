@@ -35,7 +35,7 @@ def table(net: Path, tmp_path: Path) -> Path:
         samples.append(Sample(kept, sum(times), times))
     groups = {g.name: g.size for g in coupling.groups}
     path = tmp_path / "table.json"
-    save_table(LatencyTable(coupling.view.model.sha256, {}, groups, cuts.after, tuple(samples)), path)
+    save_table(LatencyTable(coupling.view.model.digest, {}, groups, cuts.after, tuple(samples)), path)
     return path
 
 

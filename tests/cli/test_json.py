@@ -16,7 +16,7 @@ COST = {"parameters", "macs"}
 def test_inspect(command: Command, net: Path) -> None:
     found = command("inspect", net, "--json").json
     assert found["model"] == str(net)
-    assert found["sha256"] == load(net).sha256
+    assert found["digest"] == load(net).digest
     assert (found["nodes"], found["opsets"]) == (5, {"": 17})
     assert (found["dense"], found["least"]) == ({"parameters": 688, "macs": 44032}, {"parameters": 9, "macs": 576})
     assert found["input_shapes"] == {"x": [1, 3, 8, 8]}
@@ -33,7 +33,7 @@ def test_inspect(command: Command, net: Path) -> None:
 def test_plan(command: Command, net: Path) -> None:
     found = command("plan", net, "--pruning-ratio", "0.5", "--json").json
     assert found["plan"] == str(net.with_name("net.prune.json"))
-    assert found["model_sha256"] == load(net).sha256
+    assert found["model_digest"] == load(net).digest
     assert found["before"] == {"parameters": 688, "macs": 44032}
     assert found["after"] == {"parameters": 48 + 128 + 40, "macs": 64 * (48 + 128 + 40)}
     assert [(g["name"], g["kind"], g["kept"], g["size"]) for g in found["groups"]] == [

@@ -22,7 +22,7 @@ def coupling() -> Coupling:
 
 
 def plan_of(coupling: Coupling, *groups: GroupPlan) -> Plan:
-    return Plan(coupling.view.model.sha256, groups, {})
+    return Plan(coupling.view.model.digest, groups, {})
 
 
 FIRST, SECOND = GroupPlan("w0:0", 4, (3, 0)), GroupPlan("w1:0", 3, (1,))

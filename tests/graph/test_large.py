@@ -72,7 +72,7 @@ base = anonymous()
 watcher = threading.Thread(target=watch)
 watcher.start()
 model = onnxprune.load(sys.argv[1])
-model.sha256
+model.digest
 edited = model.copy(without=["big3"])
 edited.defer("big3", (256 * 128, 1024), lambda: model.array("big3")[::2])
 onnxprune.save(edited, sys.argv[2])

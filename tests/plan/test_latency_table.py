@@ -45,7 +45,7 @@ def table_of(coupling: Coupling, overhead: float = 1.0, widths: int = 8) -> Late
     groups = {g.name: g.size for g in coupling.groups}
     cuts = find_cuts(coupling).after
     assert len(cuts) == 1
-    return LatencyTable(coupling.view.model.sha256, {"processor": "made up"}, groups, cuts, samples)
+    return LatencyTable(coupling.view.model.digest, {"processor": "made up"}, groups, cuts, samples)
 
 
 def even(coupling: Coupling) -> Scores:

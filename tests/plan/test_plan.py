@@ -304,7 +304,7 @@ class TestSettings:
             "aggregate": "sum",
         }
         assert made.analysis == {"bind": {}, "input_shapes": {}, "allow_io_change": [], "bound": {}}
-        assert made.model_sha256 == chain.view.model.sha256
+        assert made.model_digest == chain.view.model.digest
 
     @pytest.mark.parametrize(
         ("wrong", "message"),

@@ -67,7 +67,7 @@ def run(tmp_path: Path) -> Path:
     ]
     result = {
         "steps": steps, "rolled_back": ["03-iterate.2.01-prune", "03-iterate.2.02-validate"], "failed": None,
-        "dense": "/models/net.onnx", "dense_sha256": "dd", "recipe_sha256": "rr", "recipe": {"model": ODD},
+        "dense": "/models/net.onnx", "dense_digest": "dd", "recipe_sha256": "rr", "recipe": {"model": ODD},
         "versions": {"onnxprune": "1"}, "machine": {"processor": "P"}, "model_from": "03-iterate.1.01-prune",
     }  # fmt: skip
     (tmp_path / "result.json").write_text(json.dumps(result))
@@ -206,7 +206,7 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 
 
 def test_nothing_was_measured() -> None:
-    provenance = dict.fromkeys(("dense", "dense_sha256", "recipe_sha256", "folder", "model_from"), "")
+    provenance = dict.fromkeys(("dense", "dense_digest", "recipe_sha256", "folder", "model_from"), "")
     headline, others = tables(Facts("net", provenance={**provenance, "versions": {}, "machine": {}}))
     assert headline.rows == ()
     assert others.title == "Provenance"
