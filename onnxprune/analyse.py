@@ -27,6 +27,7 @@ from onnxprune.graph.functions import specialise
 from onnxprune.graph.io import load
 from onnxprune.graph.model import Model
 from onnxprune.graph.shapes import Shapes, infer_shapes
+from onnxprune.graph.uncollected import uncollected
 from onnxprune.graph.view import GraphView
 from onnxprune.ops.exchangeable import is_exchangeable, is_parallel
 from onnxprune.ops.reduce import NORMS
@@ -38,6 +39,7 @@ Source = str | os.PathLike[str] | ModelProto | Model | Any
 Measure = Callable[[GraphView, Bindings, list[str]], Mapping[str, tuple[int, ...]]]
 
 
+@uncollected()
 def analyse(
     source: Source,
     *,

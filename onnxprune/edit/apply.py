@@ -23,6 +23,7 @@ from onnxprune.edit.verify import verify_dynamic, verify_shapes
 from onnxprune.graph.bindings import Bindings
 from onnxprune.graph.model import Model
 from onnxprune.graph.shapes import infer_shapes
+from onnxprune.graph.uncollected import uncollected
 from onnxprune.graph.view import GraphView
 from onnxprune.types import Plan
 
@@ -60,6 +61,7 @@ def analysis_options(plan: Plan) -> dict[str, Any]:
     return {name: plan.analysis[name] for name in names if name in plan.analysis}
 
 
+@uncollected()
 def edit(
     coupling: Coupling, removed: np.ndarray, orders: Orders | None = None, dropped: Sequence[ResidualBlock] = ()
 ) -> Edited:

@@ -42,27 +42,34 @@ class Lengths:
         cls, taker, after = pairs[:, first]
         takers = np.bincount(cls, minlength=coupling.solution.classes)
         single = takers[cls] == 1
-        self._tables = [
-            self._table(coupling, cls[single & (taker == k)], after[single & (taker == k)], int(size))
-            for k, size in enumerate(self._sizes)
-        ]
+        self._tables = self._by_choice(coupling, cls[single], taker[single], after[single])
         self._cls, self._taker, self._after = cls[~single], taker[~single], after[~single]
         joint = takers[units.cls] > 1
         self._slot, self._at, self._count = units.slot[joint], units.cls[joint], units.count[joint]
         self._classes = coupling.solution.classes
 
-    def _table(
-        self, coupling: Coupling, cls: np.ndarray, after: np.ndarray, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Slots that get shorter, and [units removed, slot] by how much."""
+    def _by_choice(
+        self, coupling: Coupling, cls: np.ndarray, taker: np.ndarray, after: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each choice the slots that get shorter, and [units removed, slot] by how much.
+
+        Class `cls[i]` goes with choice `taker[i]`, once more than `after[i]` of its units do.
+        """
         units = coupling.units
-        rank = np.full(coupling.solution.classes, -1)
-        rank[cls] = after
-        here = rank[units.cls] >= 0
-        slots, column = np.unique(units.slot[here], return_inverse=True)
-        table = np.zeros((size + 1, len(slots)), np.int64)
-        np.add.at(table, (rank[units.cls[here]] + 1, column), units.count[here])
-        return slots, table.cumsum(axis=0)
+        owner = np.full(coupling.solution.classes, len(self._sizes))  # beyond all choices: no one's
+        rank = np.zeros(coupling.solution.classes, np.int64)
+        owner[cls], rank[cls] = taker, after
+        mine = owner[units.cls]
+        order = np.argsort(mine, kind="stable")
+        bounds = np.searchsorted(mine[order], np.arange(len(self._sizes) + 1))
+        tables = []
+        for size, start, stop in zip(self._sizes.tolist(), bounds[:-1], bounds[1:], strict=True):
+            at = order[start:stop]
+            slots, column = np.unique(units.slot[at], return_inverse=True)
+            cell = (rank[units.cls[at]] + 1) * len(slots) + column
+            table = np.bincount(cell, units.count[at], (size + 1) * len(slots)).astype(np.int64)
+            tables.append((slots, table.reshape(size + 1, len(slots)).cumsum(axis=0)))
+        return tables
 
     def __call__(self, counts: Counts) -> np.ndarray:
         """Lengths with `counts[k]` units of choice k kept."""

@@ -14,6 +14,7 @@ from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.blocks import blocks_called
 from onnxprune.edit.selection import orders_of, removed_classes_of
 from onnxprune.errors import SettingError
+from onnxprune.graph.uncollected import uncollected
 from onnxprune.importance import Scores
 from onnxprune.plan.choices import Choice
 from onnxprune.plan.costs import Costs
@@ -30,6 +31,7 @@ from onnxprune.types import Budget, GroupPlan, Plan
 ROUND_TO = 8
 
 
+@uncollected()
 def plan(
     coupling: Coupling,
     scores: Scores,
