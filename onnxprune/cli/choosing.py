@@ -10,25 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, influence, measure, needs_of
 from onnxprune.cli.clocking import AUTO, Clocking, Wish, in_time, measured_as_json, not_slower, read_round_to
 from onnxprune.cli.options import Budgets, Choosing, Reach
-from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.reading import read_ratios
 from onnxprune.cli.session import Session
+from onnxprune.cli.weighing import FOR_LOSSES, losses_of, way_of
 from onnxprune.errors import SettingError
 from onnxprune.types import Budget, Plan
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from onnxprune.coupling.coupling import Coupling
-    from onnxprune.importance import Scores
     from onnxprune.plan.meeting import Met
     from onnxprune.plan.table import LatencyTable
     from onnxprune.runtime.data import Data
 
 SUFFIX = ".prune.json"
 _ROWS = 30
-MEASURED = "measured"
-_FOR_LOSSES = ("gram",)
 _NAMED = 3  # groups that a warning names
 
 
@@ -98,10 +93,10 @@ def choose(
     from onnxprune.importance import score
     from onnxprune.plan import plan
 
-    how = _way(budget, choosing, wish, drop, data)
+    how = way_of(budget, choosing, wish, drop, data)
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
-    kinds = needs_of(how.criterion, _FOR_LOSSES if how.measured else ())
+    kinds = needs_of(how.criterion, FOR_LOSSES if how.measured else ())
     if data is not None and not kinds and drop is None:
         here.warn(f"--data is not used to choose: the criterion {how.criterion} looks at the weights alone")
     measured = measure(here, coupling, how.criterion, kinds, calibrating, data)
@@ -120,9 +115,7 @@ def choose(
         "ignore": reach.ignore or (), "scope": reach.scope, "exact_only": reach.exact_only,
     }  # fmt: skip
     blocks = _blocks(here, coupling, drop, calibrating, data)
-    losses = None
-    if how.measured and data is not None:
-        losses = _losses(here, coupling, scores, budget, {**within, "round_to": round_to}, measured, data)
+    losses = losses_of(here, coupling, scores, budget, {**within, "round_to": round_to}, choosing, how, measured, data)
 
     def planned(budget: Budget, round_to: int | None, latency: LatencyTable | None = None) -> Plan:
         return plan(
@@ -185,65 +178,13 @@ def read_drop(text: str | None, budget: Budget, wish: Wish | None) -> int | Lite
     """--drop-blocks as a number or `auto`, which needs another budget. Raises SettingError for anything else."""
     from onnxprune.plan.limits import limited
 
-    if text is None or (text.isdecimal() and int(text) > 0):
-        return None if text is None else int(text)
+    if text is None or text.isdecimal():
+        return int(text or 0) or None
     if text != AUTO:
-        raise SettingError(f"--drop-blocks {text!r} is no number", remedy="give a whole number of at least 1, or auto")
+        raise SettingError(f"--drop-blocks {text!r} is no number", remedy="give a whole number, or auto")
     if wish is None and not limited(budget):
         raise SettingError("--drop-blocks auto: no budget says how many", remedy="give --max-macs 50%, say")
     return AUTO
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How units are chosen once defaults are settled; `measured`: losses are measured, not taken from the scores."""
-
-    criterion: str
-    ranking: str
-    measured: bool
-
-
-def _way(budget: Budget, choosing: Choosing, wish: Wish | None, drop: object, data: Data | None) -> _Way:
-    from onnxprune.plan.limits import limited
-
-    has_limit = wish is not None or bool(limited(budget))
-    by_data = data is not None and has_limit and drop is None
-    criterion = choosing.criterion or ("obs" if by_data else "l2")
-    ranking = choosing.ranking
-    if ranking is None:
-        is_open = by_data and choosing.criterion is None and not choosing.balanced
-        ranking = MEASURED if is_open else "local" if wish is None and drop != AUTO else "efficient"
-    if ranking != MEASURED:
-        return _Way(criterion, ranking, False)
-    if data is None:
-        raise SettingError("--ranking measured runs the model on samples", remedy="give --data")
-    if not has_limit:
-        raise SettingError(
-            "--ranking measured spends a limit, and there is none", remedy="give --max-macs 50%, or another --max-…"
-        )
-    if drop is not None:
-        raise SettingError("--drop-blocks does not go with --ranking measured", remedy="give --ranking efficient")
-    if choosing.balanced:
-        raise SettingError("--balanced does not go with --ranking measured", remedy="give --ranking efficient")
-    return _Way(criterion, "efficient", True)
-
-
-def _losses(
-    here: Session,
-    coupling: Coupling,
-    scores: Scores,
-    budget: Budget,
-    within: Mapping[str, Any],
-    measured: Mapping[str, Any],
-    data: Data,
-) -> dict[int, np.ndarray]:
-    """What each group's units mean for the outputs, by running the model with fewer and fewer of them."""
-    from onnxprune.plan.curves import measured_losses
-    from onnxprune.plan.planner import choices_for
-
-    choices = choices_for(coupling, scores, budget, **within)
-    with samples_bar(here, "Measuring what each group means for the outputs", len(choices)) as progress:
-        return measured_losses(coupling, choices, measured["statistics"], data, options=here.options, progress=progress)
 
 
 def _by_reason(coupling: Coupling, unscored: Mapping[int, str]) -> dict[str, list[str]]:

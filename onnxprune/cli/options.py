@@ -113,6 +113,15 @@ class Choosing:
             "with --data and a limit]",
         ),
     ] = None
+    sensitivity: Annotated[
+        Path | None,
+        _option(
+            _CHOICE,
+            "--sensitivity",
+            metavar="FILE",
+            help="Weigh groups by the curves that `onnxprune sensitivity -o FILE` wrote.",
+        ),
+    ] = None
     balanced: Annotated[
         bool,
         _option(_CHOICE, "--balanced/--no-balanced", help="Each head, or group of a convolution, loses its own units."),

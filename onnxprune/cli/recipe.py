@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from onnxprune.cli.settings import KINDS, arguments_of, common_settings, goes_on, model_of, settings_of
+from onnxprune.cli.settings import ENABLED, KINDS, arguments_of, common_settings, goes_on, model_of, settings_of
 from onnxprune.errors import SettingError
 from onnxprune.loop.marked import Marked, read_marked, read_value
 from onnxprune.loop.recipe import SCHEMA, Recipe, Step
 
 _KEYS = ("schema", "model", "output", "defaults", "steps")
-_ROUNDS = ("times", "steps")
+_ROUNDS = ("times", "steps", ENABLED)
 ITERATE = "iterate"
 
 _At = tuple[str | int, ...]
@@ -65,9 +65,11 @@ class _Reader:
     def _steps(self, given: Any, at: _At) -> tuple[Step, ...]:
         if not isinstance(given, list) or not given:
             raise self._wrong(at, "'steps' is no list of steps", "give steps, such as `- prune: {max-macs: 50%}`")
-        return tuple(self._step(item, (*at, number)) for number, item in enumerate(given))
+        steps = (self._step(item, (*at, number)) for number, item in enumerate(given))
+        return tuple(step for step in steps if step is not None)
 
-    def _step(self, given: Any, at: _At) -> Step:
+    def _step(self, given: Any, at: _At) -> Step | None:
+        """A step, None for one that is switched off."""
         if isinstance(given, str):
             given = {given: None}
         if not isinstance(given, dict) or len(given) != 1:
@@ -78,20 +80,30 @@ class _Reader:
             raise self._unknown(at, kind, [*KINDS, ITERATE], "step")
         settings = {} if settings is None else settings
         where = self._marked.where(at)
+        is_on = self._is_on(settings, at)
         if kind == ITERATE:
             self._mapping(settings, at, _ROUNDS, "iterate")
             times = settings.get("times", 10)
             if isinstance(times, bool) or not isinstance(times, int) or times < 1:
                 raise self._wrong((*at, "times"), f"times is {times!r}", "it is a whole number of at least 1")
-            return Step(kind, "repeats", (), self._steps(settings.get("steps"), (*at, "steps")), times, where)
+            steps = self._steps(settings.get("steps"), (*at, "steps"))
+            return Step(kind, "repeats", (), steps, times, where) if is_on else None
         known = settings_of(kind)
-        self._mapping(settings, at, list(known), kind)
-        merged = {k: v for k, v in self._defaults.items() if k in known} | settings
+        self._mapping(settings, at, [*known, ENABLED], kind)
+        own = {k: v for k, v in settings.items() if k != ENABLED}
+        merged = {k: v for k, v in self._defaults.items() if k in known} | own
         try:
             checked = model_of(kind).model_validate(merged).model_dump(by_alias=True, exclude_unset=True)
         except ValidationError as error:
             raise self._invalid(error, at, settings) from None
-        return Step(kind, KINDS[kind], arguments_of(kind, checked), where=where, goes_on=goes_on(kind))
+        step = Step(kind, KINDS[kind], arguments_of(kind, checked), where=where, goes_on=goes_on(kind))
+        return step if is_on else None
+
+    def _is_on(self, settings: Any, at: _At) -> bool:
+        is_on = settings.get(ENABLED, True) if isinstance(settings, dict) else True
+        if not isinstance(is_on, bool):
+            raise self._wrong((*at, ENABLED), f"{ENABLED} is {is_on!r}", "it is true or false")
+        return is_on
 
     def _mapping(self, given: Any, at: _At, keys: list[str] | tuple[str, ...], what: str) -> None:
         if not isinstance(given, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,11 @@ from onnxprune.errors import SettingError
 
 if TYPE_CHECKING:
     from onnxprune.cli.session import Session
+    from onnxprune.coupling.coupling import Coupling
+    from onnxprune.graph.model import Model
     from onnxprune.loop.sensitivity import Sensitivity
+    from onnxprune.runtime.statistics import Statistics
+    from onnxprune.types import Plan
 
 _CURVES = "Curves"
 _ROWS = 30
@@ -24,6 +29,21 @@ Ratios = Annotated[
 ]
 Criterion = Annotated[
     str, typer.Option("--criterion", rich_help_panel=_CURVES, metavar="NAME", help="Which units go first.")
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", rich_help_panel=_CURVES, help="Let the layers behind a group make up for its units, in closed form."
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        rich_help_panel="Data",
+        metavar="DATA",
+        help="Samples for --repair, and criteria that look at activations; no labels needed.  [default: --data]",
+    ),
 ]
 CurvesOutput = Annotated[
     Path | None, typer.Option("-o", "--output", rich_help_panel="Output", metavar="FILE", help="The curves, as JSON.")
@@ -47,6 +67,8 @@ def sensitivity(
     common: Common,
     ratios: Ratios = "0.25,0.5,0.75",
     criterion: Criterion = "l2",
+    repair: Repair = False,
+    calibration: Calibration = None,
     output: CurvesOutput = None,
     cache_dir: CacheFolder = None,
     no_cache: NoCache = False,
@@ -61,6 +83,7 @@ def sensitivity(
     from onnxprune.cli.progress import samples_bar
     from onnxprune.cli.scoring import open_judge
     from onnxprune.cli.session import Session
+    from onnxprune.cli.weighing import FOR_LOSSES
     from onnxprune.cli.writing import check_targets
     from onnxprune.graph.atomic import AtomicFiles
     from onnxprune.graph.io import load
@@ -71,6 +94,7 @@ def sensitivity(
     from onnxprune.plan.scope import groups_in_scope
     from onnxprune.runtime.cache import default_folder
     from onnxprune.runtime.calibrate import calibrate
+    from onnxprune.runtime.data import open_data
 
     here = Session(common)
     shares = read_shares(ratios)
@@ -83,24 +107,30 @@ def sensitivity(
         coupling, only=reach.only or (), ignore=reach.ignore or (), scope=reach.scope, exact_only=reach.exact_only
     )
     cache = None if no_cache else cache_dir or default_folder()
-    needs = traits_of(find(criterion)).needs
-    data = {}
+    needs = {*traits_of(find(criterion)).needs, *(FOR_LOSSES if repair else ())}
+    samples = judge.data
+    if calibration is not None:
+        samples = open_data(
+            calibration, coupling.view, preprocess=labelled.preprocess, samples=labelled.samples, seed=here.seed
+        )
+    data: dict[str, Statistics] = {}
     if needs:
         with here.step("Calibrating"):
-            data = {
-                "statistics": calibrate(
-                    coupling, judge.data, sorted(needs), seed=here.seed, options=here.options, cache=cache
-                )
-            }
+            found_of = calibrate(coupling, samples, sorted(needs), seed=here.seed, options=here.options, cache=cache)
+        data = {"statistics": found_of}
     scores = score(
         coupling, criterion, seed=here.seed, normalise=judging.normalise, aggregate=judging.aggregate, data=data
     )
     with samples_bar(here, "Measuring", None) as progress:
         found = measure(
             coupling, judge, scores, ratios=shares, groups={group.index for group in reached}, cache=cache,
-            progress=progress,
+            repair=_compensating(coupling, data["statistics"]) if repair else None,
+            repair_key=f"compensate {samples.sha256}" if repair else "", progress=progress,
         )  # fmt: skip
-    answer = {**found.as_dict(), "model_digest": loaded.digest, "data": judge.data.origin, "criterion": criterion}
+    answer = {
+        **found.as_dict(), "model_digest": loaded.digest, "data": judge.data.origin, "criterion": criterion,
+        "repaired": repair,
+    }  # fmt: skip
     if output is not None:
         with AtomicFiles() as files:
             files.create(output).write(json.dumps(answer, indent=1).encode() + b"\n")
@@ -108,6 +138,20 @@ def sensitivity(
     if output is not None:
         here.say_plain(f"wrote {output}")
     here.answer(answer)
+
+
+def _compensating(coupling: Coupling, statistics: Statistics) -> Callable[[Model, Plan], Model]:
+    """What makes up for the units that a plan takes from the coupling's model."""
+    from onnxprune.edit.selection import removed_classes_of
+    from onnxprune.repair.compensate import Compensator
+
+    compensator = Compensator(coupling, statistics)
+
+    def repaired(model: Model, plan: Plan) -> Model:
+        compensator(model, removed_classes_of(coupling, plan))
+        return model
+
+    return repaired
 
 
 def read_shares(given: str) -> list[float]:

@@ -30,6 +30,9 @@ KINDS: dict[str, Role] = {
 }
 """Commands that can be steps, and what they do with the model."""
 
+ENABLED = "enabled"
+"""A setting of every step: whether it is taken."""
+
 _STATE = {"checkpoints", "resume"}
 _OWN = {"output", "as_json", "verbose", "quiet", "dry_run"} | _STATE  # what the run itself sets
 _GIVEN = {"model", "dense", "pruned"}  # arguments that the run fills in
@@ -127,6 +130,9 @@ def common_settings() -> set[str]:
     return {s.name for command in KINDS for s in settings_of(command).values() if not s.positional}
 
 
+_SWITCH = {ENABLED: {"type": "boolean", "description": "Whether the step is taken."}}
+
+
 def schema() -> dict[str, Any]:
     """A recipe's JSON schema, for editors."""
     steps = []
@@ -134,10 +140,11 @@ def schema() -> dict[str, Any]:
     for command in KINDS:
         of = _numbers_too(model_of(command).model_json_schema())
         defaults = {**of["properties"], **defaults}
+        of = {**of, "properties": {**of["properties"], **_SWITCH}}
         steps.append(_single(command, {k: v for k, v in of.items() if k != "title"}))
     rounds = {
         "type": "object", "additionalProperties": False, "required": ["steps"],
-        "properties": {"times": {"type": "integer", "minimum": 1}, "steps": {"$ref": "#/$defs/steps"}},
+        "properties": {"times": {"type": "integer", "minimum": 1}, "steps": {"$ref": "#/$defs/steps"}, **_SWITCH},
     }  # fmt: skip
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -6,8 +6,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,7 +119,8 @@ class Runner:
 
     def _one(self, step: Step, name: str, model: Path) -> Done:
         arguments = list(step.arguments)
-        inputs = {"model": file_sha256(model), **_files(arguments)}
+        step = replace(step, arguments=tuple(self._filled(argument) for argument in arguments))
+        inputs = {"model": file_sha256(model), **_files(dict(zip(arguments, step.arguments, strict=True)))}
         key = hashlib.sha256(json.dumps([step.kind, arguments, inputs, __version__]).encode()).hexdigest()
         known = self._folder.read(f"{name}/{STEP}")
         if known is not None and known["key"] == key and self._whole(name, known):
@@ -144,6 +145,10 @@ class Runner:
         done = Done(name, record, resumed=False)
         self._say(done)
         return done
+
+    def _filled(self, argument: str) -> str:
+        """An argument with paths in the places of $DENSE, the recipe's own model, and $RUN, the run's folder."""
+        return argument.replace("$DENSE", str(self._dense)).replace("$RUN", str(self._folder.path))
 
     def _whole(self, name: str, known: dict[str, Any]) -> bool:
         folder = self._folder.path / name
@@ -192,14 +197,14 @@ def _moved(data: Any, before: Path, after: Path) -> Any:
     return json.loads(json.dumps(data).replace(old, new))
 
 
-def _files(arguments: Sequence[str]) -> dict[str, str]:
-    """What stands for the content of the files that options name."""
+def _files(arguments: Mapping[str, str]) -> dict[str, str]:
+    """What stands for the content of the files that options name, by the options as the recipe has them."""
     found = {}
-    for argument in arguments:
+    for given, argument in arguments.items():
         _, sign, value = argument.partition("=")
         path = Path(value.partition(".py:")[0] + ".py" if ".py:" in value else value)
         if not sign or not value or not path.is_file():
             continue
         stat = path.stat()
-        found[argument] = f"{stat.st_size} {stat.st_mtime_ns}" if stat.st_size > _LARGE else file_sha256(path)
+        found[given] = f"{stat.st_size} {stat.st_mtime_ns}" if stat.st_size > _LARGE else file_sha256(path)
     return found

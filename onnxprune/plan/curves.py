@@ -10,20 +10,17 @@ is run on some samples. Between the counts that were measured the loss is interp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import edit
-from onnxprune.edit.prediction import Prediction
 from onnxprune.errors import SettingError
 from onnxprune.graph.model import Model
-from onnxprune.graph.view import GraphView
 from onnxprune.plan.choices import Choice
-from onnxprune.repair.compensate import compensate
-from onnxprune.repair.places import places
+from onnxprune.repair.compensate import Compensator
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.divergence import Reference
 from onnxprune.runtime.inputs import input_specs
@@ -90,7 +87,7 @@ def measured_losses(
     few, many = SAMPLES
     samples = max(int(np.clip(_WORK // macs, few, many)), _fixed_batch(coupling))
     runner = Runner.of(coupling.view.model, data.part(0, samples), _BATCH, options or RunOptions())
-    layers = places(coupling, statistics.consumers)
+    compensator = Compensator(coupling, statistics)
     found: dict[int, np.ndarray] = {}
     for number, choice in enumerate(choices):
         if progress is not None:
@@ -100,13 +97,12 @@ def measured_losses(
         for count in _counts(choice):
             removed = coupling.removed_classes({choice.group.index: choice.best(count)})
             pruned = edit(coupling, removed).model
-            view = GraphView(pruned, coupling.view)
-            compensate(coupling, view, Prediction(coupling, removed), layers, statistics)
+            compensator(pruned, removed)
             lost = runner.divergence(pruned)
             known[count] = max(lost, *known.values())
             if not lost < HOPELESS:
                 break
-        found[choice.group.index] = _curve(known, size)
+        found[choice.group.index] = interpolated(known, size)
     if progress is not None:
         progress(len(choices), len(choices))
     return found
@@ -126,8 +122,11 @@ def _counts(choice: Choice) -> list[int]:
     return sorted((n for n in wanted if n < counts.size), reverse=True)
 
 
-def _curve(known: dict[int, float], size: int) -> np.ndarray:
-    """The loss at every count, between those measured on a straight line; below the least one it goes on steeply."""
+def interpolated(known: Mapping[int, float], size: int) -> np.ndarray:
+    """The loss at every count (float64 [size + 1]) from those in `known`, 0 for all `size` units among them.
+
+    Between them it lies on a straight line, and below the least one it goes on steeply.
+    """
     counts = np.array(sorted(known))
     values = np.array([min(known[n], 1e6) for n in counts.tolist()])
     found = np.interp(np.arange(size + 1), counts, values)

@@ -14,16 +14,30 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.prediction import Prediction
 from onnxprune.edit.stored import put_array
+from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
-from onnxprune.repair.places import Place
+from onnxprune.repair.places import Place, places
 from onnxprune.runtime.statistics import Statistics
 
 
+class Compensator:
+    """Compensates models that were cut out of the coupling's; `statistics` of it have the kind gram."""
+
+    def __init__(self, coupling: Coupling, statistics: Statistics) -> None:
+        self._coupling, self._statistics = coupling, statistics
+        self._places = places(coupling, statistics.consumers)
+
+    def __call__(self, pruned: Model, removed: np.ndarray) -> None:
+        """Adjust, in place, what is left of the model once the classes `removed` (bool, one per class) are gone."""
+        view = GraphView(pruned, self._coupling.view)
+        compensate(self._coupling, view, Prediction(self._coupling, removed), self._places, self._statistics)
+
+
 def compensate(
-    coupling: Coupling, pruned: GraphView, prediction: Prediction, places: Sequence[Place], statistics: Statistics
+    coupling: Coupling, pruned: GraphView, prediction: Prediction, layers: Sequence[Place], statistics: Statistics
 ) -> None:
     """Adjust the layers of `pruned` (the coupling's model, cut as predicted) that have lost inputs, in place."""
-    for place in places:
+    for place in layers:
         consumer, source = place.consumer, place.consumer.source
         slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
         if slot is None or consumer.groups > 1:

@@ -73,7 +73,8 @@ def test_a_number_beside_a_budget(command: Command, residual: Path) -> None:
     ("options", "says"),
     [
         (("--drop-blocks", "4"), "--drop-blocks 4: the model has 3 residual blocks"),
-        (("--drop-blocks", "0"), "--drop-blocks '0' is no number"),
+        (("--drop-blocks", "-1"), "--drop-blocks '-1' is no number"),
+        (("--drop-blocks", "0"), "no budget is given"),
         (("--drop-blocks", "auto"), "no budget says how many"),
     ],
 )

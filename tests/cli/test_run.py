@@ -122,6 +122,45 @@ def test_rounds_until_one_breaks_the_limit(command: Command, folder: Path) -> No
     assert (folder / "out" / "best.provenance.json").is_file()
 
 
+def test_steps_that_are_switched_off(command: Command, folder: Path) -> None:
+    text = NET.replace("round-to: 1}", "round-to: 1, enabled: true}")
+    rounds = "  - iterate: {enabled: false, steps: [{prune: {pruning-ratio: 0.5}}]}\n"
+    (folder / "net.yaml").write_text(text + rounds)
+    off = ("run", "net.yaml", "--json", "--folder", "off.run", "--set", "prune.enabled=false")
+    assert taken(command(*off)) == [("01-validate", False)]
+    assert taken(command("run", "net.yaml", "--json")) == [("01-prune", False), ("02-validate", False)]
+    (folder / "net.yaml").write_text(NET.replace("round-to: 1}", "enabled: maybe}"))
+    assert "net.yaml:5: enabled is 'maybe'. it is true or false" in command("run", "net.yaml").err
+
+
+def test_curves_of_an_earlier_step(command: Command, folder: Path) -> None:
+    """$RUN is the run's folder, wherever it is: a copy of it has nothing to do."""
+    (folder / "r.yaml").write_text(
+        "model: net.onnx\ndefaults: {no-verify: true, no-cache: true}\nsteps:\n"
+        "  - sensitivity: {data: data.npz, metric: snr}\n"
+        "  - prune: {max-macs: 80%, round-to: 1, sensitivity: $RUN/01-sensitivity/found.json}\n"
+        "  - validate: {data: data.npz, metric: snr}\n"
+    )
+    ran = command("run", "r.yaml", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    prune = ran.json["steps"][1]
+    assert f"--sensitivity={folder / 'r.run' / '01-sensitivity' / 'found.json'}" in prune["command"]
+    assert "--sensitivity=$RUN/01-sensitivity/found.json" in prune["inputs"]
+    shutil.copytree(folder / "r.run", folder / "copy.run")
+    assert [done for _, done in taken(command("run", "r.yaml", "--folder", "copy.run", "--json"))] == [True] * 3
+
+
+def test_a_limit_on_time(command: Command, folder: Path) -> None:
+    """What such a plan says of its time is of another form than what a validation says."""
+    (folder / "r.yaml").write_text(
+        "model: net.onnx\nsteps:\n  - prune: {max-latency: 100%, threads: 1, no-cache: true}\n"
+        "  - validate: {data: data.npz, metric: snr}\n"
+    )
+    ran = command("run", "r.yaml")
+    assert (ran.code, ran.err.count("Traceback")) == (0, 0)
+    assert "latency " in ran.out
+
+
 def test_a_round_that_cannot_meet_its_budget_is_taken_back(command: Command, folder: Path) -> None:
     (folder / "r.yaml").write_text(
         "model: net.onnx\ndefaults: {no-verify: true}\nsteps:\n"

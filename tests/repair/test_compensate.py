@@ -10,10 +10,8 @@ from onnx import helper
 from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import edit
-from onnxprune.edit.prediction import Prediction
 from onnxprune.graph.view import GraphView
-from onnxprune.repair.compensate import compensate
-from onnxprune.repair.places import places
+from onnxprune.repair.compensate import Compensator
 from onnxprune.runtime import statistics as module
 from onnxprune.runtime.calibrate import calibrate
 from tests.support.models import make_model
@@ -26,9 +24,9 @@ PADS = [1, 1, 1, 1]
 def compensated(coupling: Coupling, kept: dict[str, list[int]], x: np.ndarray) -> GraphView:
     found = calibrate(coupling, given(coupling, x=x), ["gram"], positions=None)
     removed = coupling.removed_classes({g.index: kept[g.name] for g in coupling.groups if g.name in kept})
-    view = GraphView(edit(coupling, removed).model, coupling.view)
-    compensate(coupling, view, Prediction(coupling, removed), places(coupling, found.consumers), found)
-    return view
+    pruned = edit(coupling, removed).model
+    Compensator(coupling, found)(pruned, removed)
+    return GraphView(pruned, coupling.view)
 
 
 @pytest.fixture
