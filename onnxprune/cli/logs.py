@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ class Logs:
         self._here = here
         self._bar = Progress(*columns, console=console, transient=True, disable=silent)
         self._task = self._bar.add_task("", total=None, loss=float("nan"), metric=float("nan"))
+        self._name = table or events
         self._file: Any = None
         self._events: Any = None
         try:
@@ -42,9 +44,7 @@ class Logs:
 
                 self._events = events_in(str(events))
         except OSError as error:
-            raise OutputError(
-                f"cannot write {table or events}: {error.strerror}", remedy="name another path"
-            ) from error
+            raise OutputError(f"cannot write {self._name}: {error.strerror}", remedy="name another path") from error
 
     def __enter__(self) -> Logs:
         self._bar.start()
@@ -56,14 +56,15 @@ class Logs:
             self._here.say_plain(f"epoch {told['epoch']}: metric {told['metric']:.4f}{loss}, {told['seconds']:.0f} s")
         shown = {key: told[key] for key in ("loss", "metric") if key in told}
         self._bar.update(self._task, completed=told["step"], total=told["steps"], **shown)
+        try:
+            self._write(told)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._name}: {error.strerror}", remedy="free some space") from error
+
+    def _write(self, told: dict[str, Any]) -> None:
         if self._file is not None:
-            try:
-                self._writer.writerow({key: told[key] for key in COLUMNS if key in told})
-                self._file.flush()
-            except OSError as error:
-                raise OutputError(
-                    f"cannot write {self._file.name}: {error.strerror}", remedy="free some space"
-                ) from error
+            self._writer.writerow({key: told[key] for key in COLUMNS if key in told})
+            self._file.flush()
         if self._events is not None:
             for key in ("loss", "rate", "metric"):
                 if key in told:
@@ -75,4 +76,5 @@ class Logs:
         self._bar.stop()
         for opened in (self._file, self._events):
             if opened is not None:
-                opened.close()
+                with suppress(OSError):  # each row was flushed when it was written
+                    opened.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from onnxprune.cli.options import Analysis, Common, ModelPath, Writing
+from onnxprune.cli.scoring import Scoring
 from onnxprune.cli.training import Course, Keeping, Lasso, Lessons, Teaching, Zeros
 
 
 def recover(
     model: ModelPath,
     lessons: Lessons,
+    scoring: Scoring,
     teaching: Teaching,
     course: Course,
     zeros: Zeros,
@@ -27,4 +29,4 @@ def recover(
     from onnxprune.cli.recovering import carry_out
     from onnxprune.cli.session import Session
 
-    carry_out(Session(common), model, lessons, teaching, course, zeros, lasso, keeping, analysis, writing)
+    carry_out(Session(common), model, lessons, scoring, teaching, course, zeros, lasso, keeping, analysis, writing)

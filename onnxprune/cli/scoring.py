@@ -12,7 +12,7 @@ from onnxprune.cli.session import Session
 from onnxprune.errors import SettingError
 
 if TYPE_CHECKING:
-    from onnxprune.runtime.metrics import Judge
+    from onnxprune.runtime.metrics import Judge, Metric, Reading
 
 _DATA, _METRIC = "Data", "Metric"
 
@@ -53,11 +53,13 @@ class Scoring:
     """What is measured."""
 
     metric: Annotated[
-        str,
+        str | None,
         typer.Option(
-            rich_help_panel=_METRIC, metavar="NAME", help="top1, f1, mse, miou, map, … or script.py:function."
+            rich_help_panel=_METRIC,
+            metavar="NAME",
+            help="top1, f1, mse, miou, map, … or script.py:function.  [default: top1 of classes]",
         ),
-    ] = "top1"
+    ] = None
     metric_output: Annotated[
         str | None,
         typer.Option(rich_help_panel=_METRIC, metavar="NAME", help="The output to judge.  [default: the first]"),
@@ -80,14 +82,21 @@ def open_judge(here: Session, dense: Path, given: Labelled, scoring: Scoring) ->
     from onnxprune.graph.io import load
     from onnxprune.graph.view import GraphView
     from onnxprune.runtime.data import open_data
-    from onnxprune.runtime.metrics import Judge, Reading, find_metric
-    from onnxprune.runtime.metrics.meter import read_postprocess
+    from onnxprune.runtime.metrics import Judge
 
-    metric = find_metric(scoring.metric, lower_is_better=scoring.lower_is_better)
-    reading = Reading(scoring.metric_output, read_postprocess(scoring.postprocess))
+    metric, reading = read_scoring(scoring)
     if given.data is None:
         raise SettingError("no data is given", remedy="give --data: samples with labels, or without for agreement")
     data = open_data(
         given.data, GraphView(load(dense)), preprocess=given.preprocess, samples=given.samples, seed=here.seed
     )
     return Judge(dense, data, metric, reading, options=here.options, batch=given.batch)
+
+
+def read_scoring(scoring: Scoring, default: str = "top1") -> tuple[Metric, Reading]:
+    """The metric, `default` unless one is asked for, and how it reads the outputs. Raises what finding them raises."""
+    from onnxprune.runtime.metrics import Reading, find_metric
+    from onnxprune.runtime.metrics.meter import read_postprocess
+
+    metric = find_metric(scoring.metric or default, lower_is_better=scoring.lower_is_better)
+    return metric, Reading(scoring.metric_output, read_postprocess(scoring.postprocess))

@@ -68,6 +68,9 @@ class Teaching:
     layerwise: Annotated[
         int, _option(_TEACHER, "--layerwise", min=0, metavar="N", help="Steps of reconstruction per layer, before.")
     ] = 0
+    layerwise_lr: Annotated[
+        float, _option(_TEACHER, "--layerwise-lr", metavar="R", help="The learning rate of these steps, by Adam.")
+    ] = 1e-3
     plan: Annotated[
         Path | None,
         _option(_TEACHER, "--plan", metavar="PLAN", help="What was pruned.  [default: MODEL's name.prune.json]"),

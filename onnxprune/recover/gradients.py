@@ -45,8 +45,10 @@ def gradients_of(
     for item in data.batches(batch):
         outputs = module.run(item.feeds, module.output_names)
         labels = None if data.labels is None else data.labels[item.first : item.first + item.size]
-        given = as_labels(labels, module.device)
-        term = labelled(outputs, given) if given is not None else _own(outputs[first], ends, labelled, generator)
+        if labels is not None:
+            term = labelled(outputs, as_labels(labels, module.device))
+        else:
+            term = _own(outputs[first], ends, labelled, generator)
         module.zero_grad()
         term.backward()
         sums.add()

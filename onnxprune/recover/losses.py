@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onnxprune.errors import SettingError
+from onnxprune.runtime.functions import load_function, split
 
 Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
 """Of a model's outputs by name and the labels of a batch: one number."""
 
+DEFAULT_FUNCTION = "loss"
 _LOG_FLOOR = 1e-8
 PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid")
 
@@ -74,26 +74,10 @@ def loss_of(name: str, output: str, ends: str, smoothing: float) -> Loss:
         return CrossEntropy(output, ends, smoothing)
     if name == "mse":
         return MeanSquare(output)
-    path, sign, function = name.rpartition(":")
-    if not sign or not path.endswith(".py"):
+    script = split(name)
+    if script is None:
         raise SettingError(f"--loss {name}: unknown", remedy="give cross_entropy, mse or script.py:function")
-    return _from_script(Path(path), function)
-
-
-def _from_script(path: Path, function: str) -> Loss:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise SettingError(f"--loss {path}: there is no such script", remedy="check the path")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise SettingError(f"--loss {path}: it raised {type(error).__name__}: {error}") from error
-    found = getattr(module, function, None)
-    if not callable(found):
-        raise SettingError(f"--loss {path}: it has no function {function!r}", remedy="give script.py:function")
-    made: Loss = found
-    return made
+    return load_function(script[0], script[1] or DEFAULT_FUNCTION, "--loss")
 
 
 def distillation(
@@ -131,8 +115,9 @@ def relative_error(y: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(y, target) / target.square().mean().clamp_min(1e-12)
 
 
-def as_labels(labels: np.ndarray | None, device: torch.device) -> Tensor | None:
-    return None if labels is None else torch.from_numpy(np.array(labels)).to(device)
+def as_labels(labels: np.ndarray, device: torch.device) -> Tensor:
+    """Labels as a tensor of their own memory."""
+    return torch.from_numpy(np.array(labels)).to(device)
 
 
 def ending_of(model_view: Any, output: str) -> str:

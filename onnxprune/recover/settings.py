@@ -12,7 +12,7 @@ from onnxprune.errors import SettingError
 OPTIMISERS = ("adamw", "adam", "sgd")
 PRECISIONS = ("no", "bf16", "fp16")
 _CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS}
-_POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature")
+_POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr")
 _SHARES = ("distil", "warmup", "ema", "label_smoothing")
 
 
@@ -23,7 +23,8 @@ class Settings:
     `epochs` passes over the data, or `steps` optimiser steps where given. `warmup` is the share of all steps in which
     the learning rate rises to `lr`; a cosine then takes it to zero. Weight decay is kept off norms, biases and other
     vectors. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are no labels),
-    `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before training.
+    `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before training,
+    with Adam at the rate `layerwise_lr`.
     `ema` is the decay of an average of the weights, 0 for none. `patience` is how many evaluations without a better
     metric end the run, 0 for none. `lasso` weighs the norms of units that a plan is going to remove.
     """
@@ -44,6 +45,7 @@ class Settings:
     temperature: float = 2.0
     features: float = 0.0
     layerwise: int = 0
+    layerwise_lr: float = 1e-3
     ema: float = 0.0
     patience: int = 0
     flip: bool = False
@@ -59,7 +61,8 @@ class Settings:
                 raise SettingError(f"--{name} {getattr(self, name)}: unknown", remedy=f"give one of {', '.join(known)}")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
-                raise SettingError(f"--{name} is {getattr(self, name)}", remedy="it is more than 0")
+                spelled = name.replace("_", "-")
+                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is more than 0")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 spelled = name.replace("_", "-")

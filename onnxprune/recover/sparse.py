@@ -1,12 +1,13 @@
 """The course of masks over training: at once, gradually, dropping and growing, or rewound.
 
-Hooks are called after every optimiser step with the steps done, all steps, and the module.
+Courses are called after every optimiser step with the steps done, all steps, and the module.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,6 @@ from torch.utils.hooks import RemovableHandle
 from onnxprune.errors import SettingError
 from onnxprune.recover.masks import best_n_of_m, largest, mask_of, masked, original, zeros_of
 from onnxprune.recover.module import OnnxModule
-
-Hook = Callable[[int, int, OnnxModule], None]
 
 COURSES = ("oneshot", "gradual", "rigl", "rewind")
 _PATTERN = re.compile(r"(?P<n>\d+):(?P<m>\d+)")
@@ -44,6 +43,26 @@ class Pattern:
                 score, dtype=torch.bool
             )  # fmt: skip
         return largest(score, score.numel() - round(score.numel() * self.zeros * part))
+
+
+@dataclass
+class Course(ABC):
+    """What moves the masks of the weights `keys` while training goes on."""
+
+    pattern: Pattern
+    keys: list[str]
+
+    @abstractmethod
+    def __call__(self, step: int, steps: int, module: OnnxModule) -> None:
+        """`step` of `steps` steps are done."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it takes to go on beside the module's own state, by name."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor], step: int, steps: int, module: OnnxModule) -> None:
+        """Go on after `step` steps with what `state` gave then."""
+        return
 
 
 def inner_axis(module: OnnxModule, key: str) -> int:
@@ -77,7 +96,7 @@ def read_pattern(text: str) -> Pattern | None:
     return Pattern(zeros=share)
 
 
-def hooks_of(module: OnnxModule, zeros: str, course: str) -> list[Hook]:
+def courses_of(module: OnnxModule, zeros: str, course: str) -> list[Course]:
     """Put the masks on that are asked for, and give what moves them. Raises SettingError for unknown names."""
     pattern = read_pattern(zeros)
     if course not in COURSES:
@@ -89,15 +108,10 @@ def hooks_of(module: OnnxModule, zeros: str, course: str) -> list[Hook]:
     keys = [key for key in module.weights if _may_be_sparse(module, key, pattern)]
     if not keys:
         raise SettingError(f"--zeros {zeros}: no weight is a matrix or kernel large enough")
-    gradual = Gradual(pattern, keys)
-    if course == "gradual":
-        gradual(0, 1, module)
-        return [gradual]
     for key in keys:
-        masked(module, key, pattern.keep(module, key, original(module.places[key]).detach().abs()))
-    if course == "rigl":
-        return [RigL(pattern, keys)]
-    return [Rewind(pattern, keys)] if course == "rewind" else []
+        score = original(module.places[key]).detach().abs()
+        masked(module, key, torch.ones_like(score) if course in _DENSE_AT_FIRST else pattern.keep(module, key, score))
+    return [_COURSES[course](pattern, keys)] if course in _COURSES else []
 
 
 def keep_zeros(module: OnnxModule) -> list[str]:
@@ -122,13 +136,10 @@ def _may_be_sparse(module: OnnxModule, key: str, pattern: Pattern) -> bool:
 
 
 @dataclass
-class Gradual:
+class Gradual(Course):
     """Zeros grow along a cubic over three quarters of the steps (Zhu and Gupta, "To prune, or not to prune", 2017,
     arXiv:1710.01878). N:M patterns, which have no halves, grow weight by weight, the ones that lose least first.
     """
-
-    pattern: Pattern
-    keys: list[str]
 
     def __call__(self, step: int, steps: int, module: OnnxModule) -> None:
         end = max(round(steps * _END), 1)
@@ -151,14 +162,11 @@ class Gradual:
 
 
 @dataclass
-class RigL:
+class RigL(Course):
     """Of what is kept the smallest go, of what is not those with the largest gradient come, ever fewer of them (Evci et
     al., "Rigging the Lottery", ICML 2020, arXiv:1911.11134). The gradient of a masked element is that of the last step
     as it would be without the mask.
     """
-
-    pattern: Pattern
-    keys: list[str]
 
     def __post_init__(self) -> None:
         self._gradients: dict[str, Tensor] = {}
@@ -169,8 +177,6 @@ class RigL:
         every = max(end // _UPDATES, 1)
         if step >= end:
             return
-        if (step + 1) % every == 0:
-            self._listen(module)
         if step % every == 0 and self._gradients:
             share = _DROPPED / 2 * (1 + torch.cos(torch.tensor(torch.pi * step / end)).item())
             for key, gradient in self._gradients.items():
@@ -181,6 +187,14 @@ class RigL:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
+        if (step + 1) % every == 0:
+            self._listen(module)
+
+    def restore(self, state: Mapping[str, Tensor], step: int, steps: int, module: OnnxModule) -> None:
+        """Listen, where the next step's gradients are wanted."""
+        end = max(round(steps * _END), 1)
+        if step < end and (step + 1) % max(end // _UPDATES, 1) == 0:
+            self._listen(module)
 
     def _listen(self, module: OnnxModule) -> None:
         """Take the next step's gradients of weights before their masks."""
@@ -218,14 +232,11 @@ class RigL:
 
 
 @dataclass
-class Rewind:
+class Rewind(Course):
     """Once half of the steps are done the mask is made of the weights as trained, which then go back to what they were
     early on (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020,
     arXiv:1912.05671).
     """
-
-    pattern: Pattern
-    keys: list[str]
 
     def __post_init__(self) -> None:
         self._early: dict[str, Tensor] = {}
@@ -240,3 +251,15 @@ class Rewind:
             with torch.no_grad():
                 for key, value in self._early.items():
                     original(module.places[key]).copy_(value)
+
+    def state(self) -> dict[str, Tensor]:
+        """The early weights, by their names."""
+        return self._early
+
+    def restore(self, state: Mapping[str, Tensor], step: int, steps: int, module: OnnxModule) -> None:
+        """Take the early weights back."""
+        self._early = dict(state)
+
+
+_COURSES: dict[str, type[Course]] = {"gradual": Gradual, "rigl": RigL, "rewind": Rewind}
+_DENSE_AT_FIRST = ("gradual", "rewind")

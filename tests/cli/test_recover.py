@@ -66,6 +66,39 @@ def test_without_labels(command: Command, trained: Path) -> None:
     assert ran.json["history"][-1]["loss"] < ran.json["history"][1]["loss"]
 
 
+def test_any_metric_judges(command: Command, trained: Path) -> None:
+    (trained / "mine.py").write_text(
+        "import numpy as np\n\n\ndef wrong(outputs, labels):\n    return (outputs.argmax(1) != labels).astype(float)\n"
+    )
+    script = ("--metric", "mine.py:wrong", "--lower-is-better")
+    found = {}
+    for name, chosen in {"top1": (), "f1": ("--metric", "f1"), "mine.py:wrong": script}.items():
+        ran = recover(command, "--data", "data.npz", "--teacher", "dense.onnx", *chosen, "--json")
+        assert ran.code == 0, ran.err
+        assert ran.json["judged_by"] == name
+        found[name] = ran.json
+    best = found["mine.py:wrong"]["metric"]
+    assert best == min(row["metric"] for row in found["mine.py:wrong"]["history"])
+    assert best == pytest.approx(1 - found["top1"]["metric"])
+
+
+def test_a_run_goes_on_only_as_it_began(command: Command, trained: Path) -> None:
+    kept = ("--data", "data.npz", "--checkpoints", "state", "--epochs", 1)
+    assert recover(command, *kept, "--zeros", "2:4").code == 0
+    assert recover(command, *kept, "--zeros", "2:4", "--resume").code == 0
+    for what, changed in {"zeros": (), "metric": ("--zeros", "2:4", "--metric", "f1")}.items():
+        ran = recover(command, *kept, *changed, "--resume")
+        assert ran.code == 2
+        assert f"state.safetensors is of another {what}. resume with what it was started with" in ran.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_a_full_disk(command: Command, trained: Path) -> None:
+    ran = recover(command, "--data", "data.npz", "--log", "/dev/full")
+    assert ran.code == 6
+    assert ran.err == "onnxprune: cannot write /dev/full: No space left on device. free some space\n"
+
+
 def test_iterative_pruning_is_prune_and_recover_in_turn(command: Command, trained: Path) -> None:
     source = "dense.onnx"
     for step, ratio in enumerate((0.3, 0.3)):
@@ -107,6 +140,10 @@ def test_sparse_learning_shrinks_what_goes(command: Command, trained: Path) -> N
         (("--data", "data.npz", "--features", 1), 2, "--features and --layerwise need a teacher"),
         (("--data", "data.npz", "--valid-share", 1), 2, "--valid-share is 1.0. it is between 0 and 1"),
         (("--data", "data.npz", "--lasso", 1), 2, "--lasso needs to know which units"),
+        (("--data", "data.npz", "--metric", "top2"), 2, "--metric top2: there is no such metric"),
+        (("--data", "data.npz", "--metric", "snr"), 2, "--metric snr compares with the dense model. give --teacher"),
+        (("--data", "data.npz", "--checkpoints", "data.npz"), 6, "cannot make the folder data.npz of checkpoints"),
+        (("--data", "data.npz", "--layerwise-lr", 0), 2, "--layerwise-lr is 0.0. it is more than 0"),
         (("--data", "data.npz", "--freeze", "z*"), 2, "--freeze z*: no weight is called so"),
         (("--data", "data.npz", "--resume"), 2, "--resume: there is no out.onnx.recover/state.safetensors"),
         (("--data", "data.npz", "--teacher", "none.onnx"), 3, "cannot read none.onnx"),

@@ -13,7 +13,7 @@ from onnxprune.graph.io import load
 from onnxprune.recover import OnnxModule, to_torch, write_back
 from onnxprune.recover.lasso import GroupLasso
 from onnxprune.recover.masks import best_n_of_m, largest, mask_of, masked, original
-from onnxprune.recover.sparse import COURSES, hooks_of, inner_axis, read_pattern
+from onnxprune.recover.sparse import COURSES, courses_of, inner_axis, read_pattern
 from tests.support.learning import classifier, points
 from tests.support.models import make_model
 
@@ -46,7 +46,7 @@ def test_groups_run_along_the_axis_that_is_summed_over() -> None:
 def test_zeros_at_the_end_and_after_write_back(course: str, zeros: str) -> None:
     model = load(classifier(16))
     module = to_torch(model)
-    hooks = hooks_of(module, zeros, course)
+    hooks = courses_of(module, zeros, course)
     train(module, hooks, 60)
     assert_sparse(module, zeros)
     stored = to_torch(write_back(module, model))
@@ -82,21 +82,21 @@ def assert_sparse(module: OnnxModule, zeros: str) -> None:
 
 def test_a_mask_holds_at_every_step() -> None:
     module = to_torch(classifier())
-    seen = train(module, hooks_of(module, "2:4", "oneshot"), 5)
+    seen = train(module, courses_of(module, "2:4", "oneshot"), 5)
     assert seen == [24] * 5
     assert module.state_dict()["parametrizations.w1.original"].count_nonzero() == 48
 
 
 def test_gradual_zeros_grow() -> None:
     module = to_torch(classifier())
-    seen = train(module, hooks_of(module, "0.75", "gradual"), 40)
+    seen = train(module, courses_of(module, "0.75", "gradual"), 40)
     assert seen[0] > 24 > seen[20] >= seen[-1] == 12
     assert seen == sorted(seen, reverse=True)
 
 
 def test_rigl_exchanges_elements_and_keeps_their_number() -> None:
     module = to_torch(classifier())
-    hooks = hooks_of(module, "0.75", "rigl")
+    hooks = courses_of(module, "0.75", "rigl")
     mask = mask_of(module.places["w1"])
     assert mask is not None
     before = mask.keep.clone()
@@ -107,7 +107,7 @@ def test_rigl_exchanges_elements_and_keeps_their_number() -> None:
 
 def test_rewinding_restores_early_weights_under_the_final_mask() -> None:
     module = to_torch(classifier())
-    (rewind,) = hooks_of(module, "0.75", "rewind")
+    (rewind,) = courses_of(module, "0.75", "rewind")
     early: dict[str, torch.Tensor] = {}
 
     def watch(step: int, steps: int, module: OnnxModule) -> None:

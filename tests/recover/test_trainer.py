@@ -13,29 +13,39 @@ import torch
 
 from onnxprune.errors import OutputError, SettingError
 from onnxprune.graph.io import load
+from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.recover import to_torch
-from onnxprune.recover.evaluate import Agreement, accuracy, outputs_of
 from onnxprune.recover.features import Feature
-from onnxprune.recover.losses import CrossEntropy
+from onnxprune.recover.job import Job, Recovered
+from onnxprune.recover.losses import CrossEntropy, MeanSquare
 from onnxprune.recover.settings import Settings
-from onnxprune.recover.sparse import hooks_of
+from onnxprune.recover.sparse import courses_of
 from onnxprune.recover.teacher import Teacher
-from onnxprune.recover.trainer import Job, Recovered, Trainer
+from onnxprune.recover.trainer import Trainer
 from onnxprune.runtime.data import open_data
+from onnxprune.runtime.metrics import Judge, find_metric
 from onnxprune.runtime.ort import RunOptions
-from tests.support.learning import classifier, write_points
+from tests.support.learning import classifier, points, write_points
 
 QUICK = Settings(epochs=4, batch=24, lr=0.01, optimiser="adamw")
+
+
+AVERAGED = replace(QUICK, optimiser="sgd", lr=0.05, ema=0.9)
 
 
 def job(tmp_path: Path, settings: Settings = QUICK, **changes: Any) -> Job:
     model = load(classifier())
     view = GraphView(model)
     data = open_data(write_points(tmp_path / "train.npz"), view)
-    valid = open_data(write_points(tmp_path / "valid.npz", count=90, seed=2), view)
-    made = Job(model, to_torch(model), data, valid, accuracy, settings, CrossEntropy("y"), cpu=True)
+    made = Job(model, to_torch(model), data, judge(tmp_path, model), settings, CrossEntropy("y"), cpu=True)
     return replace(made, **changes)
+
+
+def judge(tmp_path: Path, model: Model, metric: str = "top1") -> Judge:
+    """On points that nothing is learnt from; `model` is the dense one, for metrics that compare."""
+    valid = open_data(write_points(tmp_path / "valid.npz", count=90, seed=2), GraphView(model))
+    return Judge(model, valid, find_metric(metric), options=RunOptions(threads=1))
 
 
 def weights(done: Recovered) -> dict[str, bytes]:
@@ -48,8 +58,19 @@ def test_it_learns(tmp_path: Path) -> None:
     assert done.metric > 0.85
     assert [row["epoch"] for row in done.history] == [0, 1, 2, 3, 4]
     assert done.metric == max(row["metric"] for row in done.history)
-    outputs = outputs_of(done.model, job(tmp_path).valid, 32, RunOptions(threads=1))
-    assert accuracy(outputs, job(tmp_path).valid.labels) == done.metric  # type: ignore[arg-type]
+    assert judge(tmp_path, done.model).score(done.model).value == done.metric
+
+
+def test_the_metric_says_which_way_is_better(tmp_path: Path) -> None:
+    """Of mean square errors to one-hot labels the smallest is the best."""
+    x, labels = points(90, 2)
+    np.savez(tmp_path / "hot.npz", x=x, labels=np.eye(3, dtype=np.float32)[labels])
+    errors = job(tmp_path)
+    hot = open_data(tmp_path / "hot.npz", GraphView(errors.model))
+    errors.judge = Judge(errors.model, hot, find_metric("mse"), options=RunOptions(threads=1))
+    errors.loss, errors.data = MeanSquare("y"), hot
+    done = Trainer(errors).run()
+    assert done.metric == min(row["metric"] for row in done.history) < done.before
 
 
 @pytest.mark.parametrize(
@@ -69,9 +90,16 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("settings", [QUICK, replace(QUICK, optimiser="sgd", lr=0.05, ema=0.9)])
-def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, settings: Settings) -> None:
-    whole = Trainer(job(tmp_path, settings)).run()
+@pytest.mark.parametrize(
+    ("settings", "course"),
+    [(QUICK, None), (AVERAGED, None), (AVERAGED, "gradual"), (QUICK, "rigl"), (AVERAGED, "rewind")],
+)
+def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, settings: Settings, course: str | None) -> None:
+    def start(folder: Path | None = None) -> Job:
+        made = job(tmp_path, settings, folder=folder)
+        return made if course is None else replace(made, courses=courses_of(made.module, "2:4", course))
+
+    whole = Trainer(start()).run()
     folder = tmp_path / "state"
     folder.mkdir()
 
@@ -80,8 +108,8 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, settings: Setti
             raise KilledError
 
     with pytest.raises(KilledError):
-        Trainer(job(tmp_path, settings, folder=folder), told=kill).run()
-    resumed = Trainer(job(tmp_path, settings, folder=folder), resume=True).run()
+        Trainer(start(folder), told=kill).run()
+    resumed = Trainer(start(folder), resume=True).run()
     assert weights(resumed) == weights(whole)
     assert resumed.history == whole.history
 
@@ -107,7 +135,8 @@ def test_a_loss_that_is_no_number_names_the_layer(tmp_path: Path) -> None:
     folder.mkdir()
     wild = job(tmp_path, replace(QUICK, lr=1e30, clip=0.0, optimiser="sgd", warmup=0.0), folder=folder)
     with pytest.raises(
-        SettingError, match=r"the loss became (nan|inf) at step \d+: .*(MatMul first|w\d|Gemm last)"
+        SettingError,
+        match=r"(the loss became (nan|inf)|training broke off) at step \d+: .*(MatMul first|w\d|Gemm last)",
     ) as error:
         Trainer(wild).run()
     assert "best.safetensors" in str(error.value)
@@ -124,7 +153,7 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write .*state.safetensors"):
+    with pytest.raises(OutputError, match=r"cannot write .*best.safetensors"):
         Trainer(job(tmp_path, folder=tmp_path / "missing")).run()
 
 
@@ -132,7 +161,7 @@ def test_a_teacher_alone_teaches(tmp_path: Path) -> None:
     dense = Trainer(job(tmp_path)).run().model
     unlabelled = open_data(write_points(tmp_path / "free.npz", labelled=False), GraphView(dense))
     free = job(tmp_path, loss=None, teacher=Teacher(to_torch(dense)), data=unlabelled)
-    free.metric = Agreement(outputs_of(dense, free.valid, 32, free.options))
+    free.judge = judge(tmp_path, dense, "agreement")
     done = Trainer(free).run()
     assert done.before < 0.7
     assert done.metric > 0.9
@@ -144,7 +173,9 @@ def test_features_of_a_wider_teacher(tmp_path: Path) -> None:
     kept = np.arange(0, 16, 2)
     feature = Feature("r", {1: kept})
     teacher = Teacher(to_torch(wide), [feature])
-    layers = job(tmp_path, replace(QUICK, features=1.0, layerwise=60, epochs=1, lr=0.05), teacher=teacher, loss=None)
+    layers = job(
+        tmp_path, replace(QUICK, features=1.0, layerwise=60, layerwise_lr=0.05, epochs=1), teacher=teacher, loss=None
+    )
     layers.model, layers.module = small, to_torch(small)
     module = layers.module
     done = Trainer(layers).run()
@@ -159,7 +190,7 @@ def test_zeros_stay_zeros(tmp_path: Path) -> None:
     model = load(classifier(zero=0.5))
     sparse = job(tmp_path)
     sparse.model, sparse.module = model, to_torch(model)
-    sparse.hooks = hooks_of(sparse.module, "keep", "oneshot")
+    sparse.courses = courses_of(sparse.module, "keep", "oneshot")
     before = onnx.numpy_helper.to_array(model.proto.graph.initializer[0])
     after = onnx.numpy_helper.to_array(Trainer(sparse).run().model.to_proto().graph.initializer[0])
     assert ((before == 0) <= (after == 0)).all()
