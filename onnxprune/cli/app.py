@@ -30,6 +30,7 @@ COMMANDS = {
     "sparsify": "Set weights to zero in a pattern: 2:4 and other N:M, blocks, or single ones.",
     "check-sparsity": "Tell which weights follow a sparsity pattern, and which TensorRT could use.",
     "quantize": "Quantise a model to INT8 with Q/DQ nodes, in which zeros stay zeros.",
+    "cast": "Convert a model to float16 or bfloat16, but for what needs float32.",
     "engine": "Build a TensorRT engine, or write the commands for where TensorRT is.",
     "densify": "Turn sparse initializers back into dense ones.",
     "recover": "Train a pruned model: labels, its dense model as teacher, or both.",

@@ -22,6 +22,7 @@ KINDS: dict[str, Role] = {
     "sparsify": "makes",
     "densify": "makes",
     "quantize": "makes",
+    "cast": "makes",
     "recover": "makes",
     "validate": "judges",
     "sensitivity": "looks",
