@@ -14,7 +14,7 @@ from onnxprune.cli.calibration import Calibrating
 from onnxprune.cli.options import Analysis, Common, ModelPath, Writing
 from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.reading import read_bind, read_input_shapes
-from onnxprune.cli.scoring import Scoring
+from onnxprune.cli.scoring import Scoring, read_scoring
 from onnxprune.cli.session import Session
 from onnxprune.errors import ModelError, SettingError, VerificationError
 
@@ -151,12 +151,11 @@ def _compared(
     given: Calibrating, data: Data | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Errors of the outputs, on made-up inputs without data; and the metric, where it has labels if it needs them."""
-    from onnxprune.runtime.metrics import Judge, Reading, find_metric
-    from onnxprune.runtime.metrics.meter import read_postprocess
+    from onnxprune.runtime.metrics import Judge
     from onnxprune.runtime.precision.compare import output_errors
     from onnxprune.runtime.synthetic import SyntheticData
 
-    metric = find_metric(scoring.metric, lower_is_better=scoring.lower_is_better)
+    metric, reading = read_scoring(scoring)
     samples = data or SyntheticData(view, bindings, seed=here.seed)
     with here.step("Comparing"):
         errors = output_errors(loaded, made.rounding, samples, batch=given.batch, options=here.options)
@@ -165,7 +164,6 @@ def _compared(
             "metric": None,
         }  # fmt: skip
         if data is not None and (metric.needs != "labels" or data.labels is not None):
-            reading = Reading(scoring.metric_output, read_postprocess(scoring.postprocess))
             judge = Judge(loaded, data, metric, reading, options=here.options, batch=given.batch)
             found["metric"] = {
                 "name": metric.name, "before": judge.dense.value, "after": judge.score(made.rounding).value,
