@@ -99,16 +99,37 @@ def _say(here: Session, done: Done) -> None:
 
 def told(found: dict[str, Any]) -> str:
     """The figures of a step's answer that a person wants to see as it runs."""
+    from onnxprune.report.tables import figure
+
     parts = []
     before, after = found.get("before"), found.get("after")
     if before and after:
         parts += [f"{name} {after[name] / before[name]:.1%}" for name in ("macs", "parameters") if before.get(name)]
     if "pruned" in found and "dense" in found:
-        parts.append(f"{found['metric']} {found['pruned']} (dense {found['dense']})")
+        pruned, dense = (figure(found[name]) for name in ("pruned", "dense"))
+        parts.append(f"{found['metric']} {pruned} (dense {dense})")
     if "latency" in found:  # of a validation; a plan that keeps to --max-latency has its own form of it
         timed = found["latency"]
         parts.append(f"latency {timed['ratio']['median'] if 'ratio' in timed else timed['share']:.1%}")
     return "  " + ", ".join(parts) if parts else ""
+
+
+def _show_headline(here: Session, place: Path) -> None:
+    """Figures before and after all steps, as a report has them at its head."""
+    from rich.table import Table
+
+    from onnxprune.report.facts import gather
+    from onnxprune.report.tables import tables
+
+    headline = tables(gather(place))[0]
+    if not headline.rows:
+        return
+    table = Table(*headline.columns, title_justify="left")
+    for row in headline.rows:
+        table.add_row(*row)
+    here.say(table)
+    if headline.note:
+        here.say_plain(f"{headline.note}.")
 
 
 def _finish(here: Session, place: Path, outcome: Outcome) -> None:
@@ -118,6 +139,7 @@ def _finish(here: Session, place: Path, outcome: Outcome) -> None:
     for name in outcome.rolled_back:
         here.say_plain(f"taken back: {name}")
     made = outcome.model.parent.parent == place
+    _show_headline(here, place)
     if made:
         here.say_plain(f"wrote {place / MODEL}, from {outcome.model.parent.name}")
     here.answer(

@@ -91,11 +91,17 @@ def figures_of(steps: list[dict[str, Any]]) -> tuple[float | None, float | None,
             loss = found.get("difference", {}).get("loss")
             if "latency" in found:
                 shares["latency"] = found["latency"]["ratio"]["median"]
-        before, after = found.get("before"), found.get("after")
-        if before and after:
-            for name in ("macs", "parameters"):
-                if name in before:
-                    shares[name] = after[name] / dense.setdefault(name, before[name])
-        if isinstance(found.get("bytes"), dict):
-            shares["bytes"] = found["bytes"]["after"] / dense.setdefault("bytes", found["bytes"]["before"])
+        for name, (before, after) in amounts_of(step).items():
+            shares[name] = after / dense.setdefault(name, before)
     return loss, metric, shares
+
+
+def amounts_of(step: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Before and after a step, as far as it tells: macs, parameters, and the bytes of the files."""
+    amounts: dict[str, tuple[float, float]] = {}
+    before, after = step["found"].get("before"), step["found"].get("after")
+    if isinstance(before, dict) and isinstance(after, dict):
+        amounts = {name: (before[name], after[name]) for name in ("macs", "parameters") if name in before}
+    if step.get("bytes"):
+        amounts["bytes"] = step["bytes"]["before"], step["bytes"]["after"]
+    return amounts

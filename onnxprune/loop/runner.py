@@ -138,7 +138,8 @@ class Runner:
             record = {
                 "schema": SCHEMA, "key": key, "kind": step.kind, "command": ["onnxprune", *shown],
                 "where": step.where, "code": answer.code, "seconds": round(time.perf_counter() - started, 3),
-                "inputs": inputs, "outputs": outputs, "found": found, **self._environment,
+                "inputs": inputs, "outputs": outputs, "bytes": _sizes(model, working / MODEL), "found": found,
+                **self._environment,
             }  # fmt: skip
             (working / STEP).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(state, ignore_errors=True)
@@ -189,6 +190,16 @@ def _going_on(step: Step, state: Path) -> list[str]:
     if not step.goes_on:
         return []
     return [f"--checkpoints={state}", *(["--resume"] if any(state.glob("state.*")) else [])]
+
+
+def _sizes(before: Path, after: Path) -> dict[str, int] | None:
+    """Bytes of a model's files before and after a step, None for a step that made none."""
+    if not after.exists():
+        return None
+    return {
+        when: sum(file.stat().st_size for file in set(load(path).source_files))
+        for when, path in (("before", before), ("after", after))
+    }
 
 
 def _moved(data: Any, before: Path, after: Path) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxprune.errors import SettingError
-from onnxprune.loop.candidate import figures_of
+from onnxprune.loop.candidate import amounts_of, figures_of
 from onnxprune.loop.folder import RESULT
 
 SCHEMA = 1
@@ -85,11 +85,12 @@ def gather(folder: Path) -> Facts:
             facts.training.append({"name": step["name"], "history": found.get("history", [])})
         if step["kind"] == "sensitivity":
             facts.sensitivity = found
-        _add_figures(facts.figures, found)
+        for name, (before, after) in amounts_of(step).items():
+            facts.figures[name] = facts.figures.get(name, (before, after))[0], after
         for row in found.get("groups", []) if "after" in found else []:
             known = first.get(row["name"])
-            before = known.before if known else row["size"]
-            first[row["name"]] = Width(row["name"], row["kind"], before, row["kept"])
+            size = known.before if known else row["size"]
+            first[row["name"]] = Width(row["name"], row["kind"], size, row["kept"])
     facts.widths = list(first.values())
     facts.provenance = {
         "dense": result["dense"], "dense_digest": result["dense_digest"], "recipe_sha256": result["recipe_sha256"],
@@ -101,18 +102,6 @@ def gather(folder: Path) -> Facts:
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     return {key: step[key] for key in ("name", "kind", "command", "code", "seconds", "inputs", "outputs")}
-
-
-def _add_figures(figures: dict[str, tuple[float, float]], found: Mapping[str, Any]) -> None:
-    """Amounts before the first step that tells them, and after the last."""
-    pairs: dict[str, tuple[float, float]] = {}
-    before, after = found.get("before"), found.get("after")
-    if before and after:
-        pairs = {name: (before[name], after[name]) for name in ("macs", "parameters") if name in before}
-    if isinstance(found.get("bytes"), dict):
-        pairs["bytes"] = found["bytes"]["before"], found["bytes"]["after"]
-    for name, (start, end) in pairs.items():
-        figures[name] = (figures[name][0] if name in figures else start, end)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

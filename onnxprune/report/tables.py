@@ -38,7 +38,7 @@ def _headline(facts: Facts) -> Table:
                 f"{d['confidence']:.0%} interval by {d['method']}"
                 + ("" if d["is_change"] else "; these samples show no change")
             )
-        rows.append((v["metric"], _figure(v["dense"]), _figure(v["pruned"]), worse))
+        rows.append((v["metric"], figure(v["dense"]), figure(v["pruned"]), worse))
     if facts.latency is not None:
         t = facts.latency
         left = t["ratio"]
@@ -83,7 +83,8 @@ def _provenance(facts: Facts) -> Table:
     return Table("Provenance", ("", ""), tuple((str(name), str(value)) for name, value in rows))
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A metric's figure; None is what JSON has for an infinite one."""
     return "infinite" if value is None else f"{value:.6g}"
 
 

@@ -21,6 +21,7 @@ needs("yaml", "filelock", "pydantic")
 import yaml  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
+from onnxprune.cli.run import told  # noqa: E402
 from onnxprune.cli.settings import KINDS, schema, settings_of  # noqa: E402
 
 NET = """\
@@ -150,15 +151,14 @@ def test_curves_of_an_earlier_step(command: Command, folder: Path) -> None:
     assert [done for _, done in taken(command("run", "r.yaml", "--folder", "copy.run", "--json"))] == [True] * 3
 
 
-def test_a_limit_on_time(command: Command, folder: Path) -> None:
-    """What such a plan says of its time is of another form than what a validation says."""
-    (folder / "r.yaml").write_text(
-        "model: net.onnx\nsteps:\n  - prune: {max-latency: 100%, threads: 1, no-cache: true}\n"
-        "  - validate: {data: data.npz, metric: snr}\n"
-    )
-    ran = command("run", "r.yaml")
-    assert (ran.code, ran.err.count("Traceback")) == (0, 0)
-    assert "latency " in ran.out
+def test_what_is_said_of_a_step() -> None:
+    """A plan that keeps to --max-latency tells its time in another form than a validation."""
+    found = {"before": {"macs": 200, "parameters": 50}, "after": {"macs": 100, "parameters": 40}}
+    assert told(found) == "  macs 50.0%, parameters 80.0%"
+    assert told({"latency": {"before": 2.0, "after": 1.0, "share": 0.5, "low": 0.4}}) == "  latency 50.0%"
+    validated = {"metric": "snr", "dense": None, "pruned": 12.3456789, "latency": {"ratio": {"median": 0.25}}}
+    assert told(validated) == "  snr 12.3457 (dense infinite), latency 25.0%"
+    assert told({"before": 0.5, "metric": 0.75}) == ""
 
 
 def test_a_round_that_cannot_meet_its_budget_is_taken_back(command: Command, folder: Path) -> None:

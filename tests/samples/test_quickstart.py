@@ -1,7 +1,6 @@
 """The quickstart: its model is as good as it says, its data is the split that its script makes."""
 
 import importlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
-from onnxprune.cli.app import run
-from tests.support.extras import needs
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "01_quickstart"
 
@@ -89,14 +85,3 @@ def test_evaluate_prints_one_line_and_a_second_for_a_second_model(facts, second)
     assert lines[0].startswith("top-1 accuracy 9")
     assert lines[0].endswith(f"of {facts['test_images']} images)")
     assert all("times as fast" in line for line in lines[1:])
-
-
-def test_the_recipe(tmp_path, capsys):
-    needs("yaml", "filelock", "pydantic", "jinja2", "plotly")
-    recipe = SAMPLE / "recipe.yaml"
-    assert run(["run", str(recipe), "--folder", str(tmp_path / "run"), "--report", "--json"]) == 0
-    validated = json.loads(capsys.readouterr().out)["steps"][1]["found"]
-    assert validated["passed"]
-    assert validated["pruned"] >= 0.987
-    assert (tmp_path / "run" / "report.html").is_file()
-    assert (tmp_path / "run" / "model.onnx").stat().st_size < 0.9 * (SAMPLE / "digits.onnx").stat().st_size
