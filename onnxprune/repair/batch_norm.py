@@ -16,8 +16,8 @@ from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import is_own
 from onnxprune.runtime.consumers import Source
 from onnxprune.runtime.data import Batch
-from onnxprune.runtime.moments import ChannelSums, Named
-from onnxprune.runtime.rows import Tokens
+from onnxprune.runtime.moments import ChannelSums
+from onnxprune.runtime.rows import Named, Tokens
 
 _MEAN, _VARIANCE = 3, 4  # positions of its inputs
 _KINDS = ("mean", "second")

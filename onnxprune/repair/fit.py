@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
-_GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
+GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
 _NOISE = 1e-6  # of the target's mean square: what products in float32 cannot tell from nothing
 _FLAT = 1e-9  # of the same: a variance below it is none
 
@@ -94,7 +94,7 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
     before = max(held.error(weight, bias) / scale, 0.0)
     if not before > _NOISE * held.energy / scale:
         return Fit(weight, bias, None, before, before)
-    solver = _Solver(train, weight, bias, free_bias)
+    solver = Solver(train, weight, bias, free_bias)
 
     def error(ridge: float) -> float:
         found = held.error(*solver.at(ridge)) / scale
@@ -110,13 +110,13 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
             break
         at = lowest
     best = min(known, key=lambda ridge: known[ridge])
-    if known[best] > before * (1 - _GAIN):
+    if known[best] > before * (1 - GAIN):
         return Fit(weight, bias, None, before, before)
-    return Fit(*_Solver(train + held, weight, bias, free_bias).at(best), float(best), before, known[best])
+    return Fit(*Solver(train + held, weight, bias, free_bias).at(best), float(best), before, known[best])
 
 
-class _Solver:
-    """Solutions at any ridge."""
+class Solver:
+    """Solutions at any ridge, which holds on to the weights before."""
 
     def __init__(self, moments: Moments, weight: np.ndarray, bias: np.ndarray, free_bias: bool) -> None:
         self._moments, self._weight, self._bias, self._free = moments, weight, bias, free_bias
@@ -129,15 +129,28 @@ class _Solver:
         self._second, self._missing = second, cross - second @ weight
         level = np.einsum("gdd->g", second) / second.shape[1]
         self._level = np.maximum(level, np.finfo(np.float64).tiny)
+        self._inverses: dict[float, np.ndarray] = {}
 
     def at(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:
         """(weight, bias)."""
         weight = self._weight
         if np.isfinite(ridge):
-            damped = self._second.copy()
-            diagonal = np.arange(damped.shape[1])
-            damped[:, diagonal, diagonal] += ridge * self._level[:, None]
-            weight = weight + np.linalg.solve(damped, self._missing)
+            weight = weight + np.linalg.solve(self._damped(ridge), self._missing)
         if not self._free:
             return weight, self._bias
         return weight, self._moments.target_mean - np.einsum("gdk,gd->gk", weight, self._moments.mean)
+
+    def step(self, missing: np.ndarray, weight: np.ndarray, ridge: float) -> np.ndarray:
+        """What to add to `weight` [g, D, K], which lacks `missing` [g, D, K]: the mean over rows of x rᵀ."""
+        if not np.isfinite(ridge):
+            return np.zeros_like(weight)
+        if ridge not in self._inverses:
+            self._inverses[ridge] = np.linalg.inv(self._damped(ridge))
+        pull = ridge * self._level[:, None, None] * (weight - self._weight)
+        return np.asarray(self._inverses[ridge] @ (missing - pull))
+
+    def _damped(self, ridge: float) -> np.ndarray:
+        damped = self._second.copy()
+        diagonal = np.arange(damped.shape[1])
+        damped[:, diagonal, diagonal] += ridge * self._level[:, None]
+        return damped

@@ -9,20 +9,24 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.stored import put_array
 from onnxprune.errors import SettingError
+from onnxprune.repair.clipped import fit_behind
 from onnxprune.repair.fit import Moments, fit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
+from onnxprune.repair.samples import Samples
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
-from onnxprune.runtime.moments import Named, RowProducts
-from onnxprune.runtime.rows import Sampling, Tokens
+from onnxprune.runtime.moments import RowProducts
+from onnxprune.runtime.pairs import PairReader
+from onnxprune.runtime.rows import Named, Sampling, Tokens
 
 _FITTED_AND_HELD = 2  # kinds of batches
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What was done to one layer. Errors are measured on samples held back, as shares of its dense output's variance.
+    """What was done to one layer. Errors are measured on samples held back, behind a Relu or Clip if there is one, as
+    shares of its dense output's variance.
 
     `ridge` is infinite where only the bias changed. Of a BatchNormalization (`is_norm`) the statistics moved: `before`
     is by how much its input's means had, in their variances.
@@ -50,33 +54,39 @@ class LayerRepair:
         self._shortcut = None if place.shortcut is None else pruned.called(place.shortcut)
         slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
         self._take = None if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
+        self._pairs: PairReader | None = None
         self._parts: list[RowProducts] = []
         self._dense: list[RowProducts] = []
+        self._samples: list[Samples] = []
         self._size = 0
 
     @property
     def reads(self) -> list[tuple[str, str]]:
         """See Accumulator."""
-        self._start()
-        return [pair for part in (self._parts[0], *self._dense[:1]) for pair in part.reads]
+        pairs = self._start()
+        return [*pairs.reads, *(pair for part in self._dense[:1] for pair in part.reads)]
 
     @property
     def nbytes(self) -> int:
         """See Accumulator."""
-        return sum(part.nbytes for part in (*self._parts, *self._dense))
+        sums = sum(part.nbytes for part in (*self._parts, *self._dense))
+        return sums + sum(held.nbytes for held in self._samples)
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
         self._size = self._size or batch.size
         which = int(is_held_back(batch, self._size))
-        self._parts[which].add(values, batch, tokens)
+        for rows, aims, added in self._start().read(values, batch, tokens):
+            self._parts[which].append(rows, aims)
+            if self._samples and aims is not None:
+                self._samples[which].append(rows, aims, added)
         if self._dense:
             self._dense[which].add(values, batch, tokens)
 
     def finish(self) -> Refit:
         """Solve, and put what is better into the pruned model. Raises SettingError where no rows were held back."""
-        moments = self._moments()
-        self._parts, self._dense = [], []
+        moments, samples = self._moments(), self._samples
+        self._pairs, self._parts, self._dense, self._samples = None, [], [], []
         place, gain = self._place, self._place.consumer.gain
         if len(moments) < _FITTED_AND_HELD:
             raise SettingError(
@@ -90,7 +100,11 @@ class LayerRepair:
         if place.bias is not None:
             old = self._pruned.model.array(self._pruned.constants[self._bias_name(place.bias)])
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
-        found = fit(moments[0], moments[1], weight, bias, free_bias=place.free_bias is not None)
+        is_free = place.free_bias is not None
+        found = fit(moments[0], moments[1], weight, bias, free_bias=is_free)
+        if samples and place.bounds is not None:
+            halves = samples[0], samples[1]
+            found = fit_behind(place.bounds, halves, (moments[0], moments[1]), (weight, bias), found, free_bias=is_free)
         if found.ridge is not None:
             put_array(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
             if place.free_bias is not None and old is not None:
@@ -98,9 +112,9 @@ class LayerRepair:
                 put_array(self._pruned, place.free_bias.name, fresh)
         return Refit(place.consumer.title, found.before, found.after, found.ridge, found.ridge is not None)
 
-    def _start(self) -> None:
-        if self._parts:
-            return
+    def _start(self) -> PairReader:
+        if self._pairs is not None:
+            return self._pairs
         place = self._place
         shortcut = self._shortcut
         if place.pooled:
@@ -112,10 +126,11 @@ class LayerRepair:
             target = place.total if place.total is not None and shortcut is not None else place.output
             take = self._take
         minus = None if place.pooled or shortcut is None else (PRUNED, shortcut)  # dropped blocks are not in it
-        self._parts = [
-            RowProducts(rows, self._sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
-            for _ in range(2)
-        ]
+        if place.bounds is not None and not place.pooled:
+            self._samples = [Samples(), Samples()]
+        self._parts = [RowProducts(rows, self._sampling, model=PRUNED) for _ in range(2)]
+        self._pairs = PairReader(rows, self._sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
+        return self._pairs
 
     def _bias_name(self, bias: Bias) -> str:
         """The pruned model's name of it: uses of a shared vector may have been cut into several."""

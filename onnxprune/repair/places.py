@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.graph.view import GraphView, Node
+from onnxprune.repair.clipped import Bounds
 from onnxprune.runtime.consumers import Consumer, Source
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
@@ -29,7 +30,8 @@ class Place:
     """A layer whose stored `weight` may change, and its `bias` where it has one of its own.
 
     `output` and `axis` are where it can be seen what it gives, the bias included. `shortcut` is what is added to that
-    next, if anything was computed before it is, and `total` the sum. `rows` is the consumer whose rows are regressed
+    next, if anything was computed before it is, and `total` the sum. `bounds` are those of a Relu or Clip that alone
+    reads the output, or the sum. `rows` is the consumer whose rows are regressed
     on: the layer itself, or the same weights in front of a pooling that comes before it (`pooled`).
     """
 
@@ -41,6 +43,7 @@ class Place:
     axis: int
     shortcut: str | None = None
     total: str | None = None
+    bounds: Bounds | None = None
 
     @property
     def pooled(self) -> bool:
@@ -74,7 +77,8 @@ def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
     else:
         bias, output = _added_bias(coupling, output, axis)
     shortcut, total = _shortcut(coupling, output)
-    return Place(consumer, _before_pooling(coupling, consumer), weight, bias, output, axis, shortcut, total)
+    rows, bounds = _before_pooling(coupling, consumer), bounds_behind(coupling, output if total is None else total)
+    return Place(consumer, rows, weight, bias, output, axis, shortcut, total, bounds)
 
 
 def is_own(view: GraphView, name: str, node: Node) -> bool:
@@ -138,6 +142,27 @@ def _shortcut(coupling: Coupling, output: str) -> tuple[str | None, str | None]:
     if shapes.get(add.outputs[0]) != shapes.get(output):  # it is spread over more places than the layer has
         return None, None
     return other, add.outputs[0]
+
+
+def bounds_behind(coupling: Coupling, name: str) -> Bounds | None:
+    """What a value is clipped to before anything else reads it; None where it is not."""
+    view = coupling.view
+    readers = view.consumers.get(name, ())
+    if len(readers) != 1 or view.leaves(name) or readers[0][1] != 0 or readers[0][0].domain:
+        return None
+    node = readers[0][0]
+    if node.op == "Relu":
+        return Bounds(0.0)
+    if node.op != "Clip":
+        return None
+    limits = [node.attrs.get(side) for side in ("min", "max")]
+    for position, key in enumerate(node.inputs[1:]):
+        value = coupling.shapes.value.get(key)
+        if key and (value is None or value.size != 1):
+            return None
+        limits[position] = None if value is None else value.item()
+    low, high = limits
+    return Bounds(-np.inf if low is None else float(low), np.inf if high is None else float(high))
 
 
 _KEEPERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"})

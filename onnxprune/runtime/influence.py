@@ -13,9 +13,8 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.residual import ResidualBlock
 from onnxprune.runtime.data import Batch, Data
-from onnxprune.runtime.moments import Named
 from onnxprune.runtime.ort import RunOptions
-from onnxprune.runtime.rows import Tokens
+from onnxprune.runtime.rows import Named, Tokens
 from onnxprune.runtime.stream import Progress, batch_for, stream
 from onnxprune.runtime.synthetic import SyntheticData
 

@@ -6,20 +6,18 @@ number of rows, filled in the order of the stream, in float32, and added up in f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
 
 from onnxprune.runtime.consumers import Consumer, Source
 from onnxprune.runtime.data import Batch
-from onnxprune.runtime.rows import CHUNK, RowReader, Sampling, Tokens, Values, decoded, per_sample
+from onnxprune.runtime.pairs import PairReader, reads
+from onnxprune.runtime.rows import CHUNK, Named, Sampling, Tokens, decoded, per_sample
 
 CHANNEL_KINDS = ("mean", "second", "abs", "zeros")
 """Per index of an axis: mean, mean of squares, mean of magnitudes, share of zeros."""
-
-Named = Mapping[str, Values]
-"""Values by the name of the model that gave them, then by their own."""
 
 # Every consumer holds a block: large enough that its product outweighs adding it up, small enough for hundreds of them.
 _BLOCK_ELEMENTS = 1 << 20
@@ -52,7 +50,7 @@ class ChannelSums:
     @property
     def reads(self) -> Collection[tuple[str, str]]:
         """See Accumulator."""
-        return _reads(self._source, self._model)
+        return reads(self._source, self._model)
 
     @property
     def nbytes(self) -> int:
@@ -101,9 +99,7 @@ class RowProducts:
 
     Means over the rows of all places: `second` [groups, D, D] of x xᵀ and `mean` [groups, D] of x; with `target`
     (model, value), of t [K]: `cross` [groups, D, K] of x tᵀ, `target_mean` and `target_second` [groups, K]; `rows`.
-    `minus` (model, value) is taken off the target: a shortcut that is added later. `take` are the indices of the
-    target along the consumer's output axis that are meant, where the consumer's model has lost the others; `minus`
-    has lost them, too.
+    `minus` and `take` as PairReader's.
     """
 
     def __init__(
@@ -116,8 +112,8 @@ class RowProducts:
         minus: tuple[str, str] | None = None,
         take: np.ndarray | None = None,
     ) -> None:
-        self._consumer, self._reader, self._model = consumer, RowReader(consumer, sampling), model
-        self._target, self._minus, self._take = target, minus, take
+        self._consumer = consumer
+        self._pairs = PairReader(consumer, sampling, model=model, target=target, minus=minus, take=take)
         groups, features = consumer.groups, consumer.features
         self._second = np.zeros((groups, features, features))
         self._mean = np.zeros((groups, features))
@@ -131,7 +127,7 @@ class RowProducts:
     @property
     def reads(self) -> Collection[tuple[str, str]]:
         """See Accumulator."""
-        return [*_reads(self._consumer.source, self._model), *(p for p in (self._target, self._minus) if p)]
+        return self._pairs.reads
 
     @property
     def nbytes(self) -> int:
@@ -147,22 +143,16 @@ class RowProducts:
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
-        target = None
-        if self._target is not None:
-            target = values[self._target[0]][self._target[1]].astype(np.float32, copy=False)
-            if self._take is not None and self._consumer.output is not None:
-                target = np.take(target, self._take, axis=self._consumer.output[1])
-            if self._minus is not None:
-                target = target - values[self._minus[0]][self._minus[1]]
-        for rows, aims in self._reader.read(values[self._model], batch, tokens, target):
-            if aims is not None and self._aims is None:
-                groups, _, width = aims.shape
-                self._aims = np.empty((groups, self._size, width), np.float32)
-                self._cross = np.zeros((groups, self._consumer.features, width))
-                self._aim_mean, self._aim_second = np.zeros((groups, width)), np.zeros((groups, width))
-            self._append(rows, aims)
+        for rows, aims, _ in self._pairs.read(values, batch, tokens):
+            self.append(rows, aims)
 
-    def _append(self, rows: np.ndarray, aims: np.ndarray | None) -> None:
+    def append(self, rows: np.ndarray, aims: np.ndarray | None) -> None:
+        """Take in rows [groups, n, D] and their aims [groups, n, K] that were read elsewhere (float32)."""
+        if aims is not None and self._aims is None:
+            groups, _, width = aims.shape
+            self._aims = np.empty((groups, self._size, width), np.float32)
+            self._cross = np.zeros((groups, self._consumer.features, width))
+            self._aim_mean, self._aim_second = np.zeros((groups, width)), np.zeros((groups, width))
         taken, count = 0, rows.shape[1]
         while taken < count:
             some = min(count - taken, self._size - self._filled)
@@ -211,7 +201,3 @@ def _transposed_times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if len(a) == 1:
         return np.asarray((a[0].T @ b[0])[None])
     return np.asarray(np.matmul(a.transpose(0, 2, 1), b))
-
-
-def _reads(source: Source, model: str) -> list[tuple[str, str]]:
-    return [(model, name) for name in (source.tensor, source.zero, source.scale) if name is not None]

@@ -20,6 +20,9 @@ _BY_HEAD = 4  # rank of [N, heads, S, head size]
 
 Values = Mapping[str, np.ndarray]
 
+Named = Mapping[str, Values]
+"""Values by the name of the model that gave them, then by their own."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -88,18 +91,18 @@ def decoded(source: Source, values: Values) -> np.ndarray:
 
 
 class RowReader:
-    """Makes a consumer's rows, and what its output holds at the same places."""
+    """Makes a consumer's rows, and what values of its output's shape hold at the same places."""
 
     def __init__(self, consumer: Consumer, sampling: Sampling) -> None:
         self._consumer, self._sampling = consumer, sampling
         self._axis = consumer.source.axis
 
     def read(
-        self, values: Values, batch: Batch, tokens: Tokens | None, target: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Rows [groups, n, features] and the target's [groups, n, outputs of a block], float32, a chunk at a time.
+        self, values: Values, batch: Batch, tokens: Tokens | None, *targets: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Rows [groups, n, features] and each target's [groups, n, outputs of a block], float32, a chunk at a time.
 
-        `target` is a value of the shape of the consumer's output.
+        `targets` are values of the shape of the consumer's output.
         """
         x = decoded(self._consumer.source, values)
         if self._consumer.window is not None:
@@ -107,19 +110,20 @@ class RowReader:
         keep = None if tokens is None else tokens.over(x.shape, self._axis)
         parts = per_sample(x, self._axis, batch)
         kept = [None] * len(parts) if keep is None else [k for _, k in per_sample(keep, 1, batch)]
-        targets: list[np.ndarray | None] = [None] * len(parts)
-        if target is not None:
-            output = 0 if self._consumer.output is None else self._consumer.output[1]
-            aims = [(0, target)] if len(parts) == 1 else per_sample(target, output, batch)
-            targets = [np.moveaxis(aim, output, -1) for _, aim in aims]
+        output = 0 if self._consumer.output is None else self._consumer.output[1]
+        aims = [
+            [np.moveaxis(part, output, -1) for _, part in per_sample(target, output, batch)]
+            if len(parts) > 1 else [np.moveaxis(target, output, -1)]
+            for target in targets
+        ]  # fmt: skip
         step = max(1, CHUNK // max(1, self._consumer.features * self._consumer.groups))
-        for (sample, part), allowed, aim in zip(parts, kept, targets, strict=True):
+        for (sample, part), allowed, *beside in zip(parts, kept, *aims, strict=True):
             places = self._places(part)
             chosen = self._sampling.draw(sample, places, None if allowed is None else allowed.reshape(-1))
-            flat = None if aim is None else aim.reshape(places, -1)
+            flat = [aim.reshape(places, -1) for aim in beside]
             for start in range(0, len(chosen), step):
                 some = chosen[start : start + step]
-                yield self._rows(part, some), None if flat is None else self._blocks(flat[some])
+                yield self._rows(part, some), *(self._blocks(aim[some]) for aim in flat)
 
     def _places(self, part: np.ndarray) -> int:
         window = self._consumer.window

@@ -237,7 +237,7 @@ def test_quantised_data_is_decoded_with_its_own_scale() -> None:
     assert (source.tensor, source.zero, source.scale) == ("q", "z", "s")
     feeds = random_feeds(coupling)
     values = Tap(coupling.view, ["q", "h", "z", "s"]).values(feeds, "samples")
-    rows = np.concatenate([r[0] for r, _ in RowReader(consumer, ALL).read(values, Batch(feeds, 0, 5), None)])
+    rows = np.concatenate([r[0] for (r,) in RowReader(consumer, ALL).read(values, Batch(feeds, 0, 5), None)])
     np.testing.assert_allclose(rows, np.clip(values["h"], -12.8, 12.7), atol=0.0501)
 
 

@@ -1,0 +1,141 @@
+"""Least squares for a layer in front of a Relu or Clip, which hides how far its targets lie beyond the bounds.
+
+Where the target is within the bounds, the layer should give it; where the target is beyond one, anything beyond that
+bound will do. The loss is convex, and below the plain one plus what is hidden: each round solves the plain problem
+with the hidden targets moved to where the layer's output is, if that is beyond the bound, too (majorisation), with
+Nesterov's momentum between the rounds. Only products with the targets change, so one inverse serves all rounds.
+
+Beck, Teboulle, "A Fast Iterative Shrinkage-Thresholding Algorithm", SIAM J. Imaging Sciences 2 (2009); Zhang et al.,
+"Accelerating Very Deep Convolutional Networks for Classification and Detection", IEEE TPAMI 2016, arXiv:1505.06798,
+fit to outputs behind the Relu.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxprune.repair.fit import GAIN, Fit, Moments, Solver
+from onnxprune.repair.samples import Samples
+
+ROUNDS = 12
+
+Weights = tuple[np.ndarray, np.ndarray]
+"""Weight [g, D, K] and bias [g, K] (float64)."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the operator behind a layer clips to; infinite where it does not."""
+
+    low: float = -np.inf
+    high: float = np.inf
+
+    def missing(self, given: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """What `given` lacks to give what `total` does, once both are clipped: none where both lie beyond a bound."""
+        missing = total - given
+        below, above = total <= self.low, total >= self.high
+        missing[below] = np.minimum(self.low - given[below], 0)
+        missing[above] = np.maximum(self.high - given[above], 0)
+        return np.asarray(missing)
+
+    def clip(self, values: np.ndarray) -> np.ndarray:
+        """What comes out behind it."""
+        return np.asarray(np.clip(values, self.low, self.high))
+
+
+def fit_behind(
+    bounds: Bounds, samples: tuple[Samples, Samples], moments: tuple[Moments, Moments], before: Weights, linear: Fit,
+    *, free_bias: bool,
+) -> Fit:  # fmt: skip
+    """Better weights than those of the plain fit `linear`, or `linear`, or `before`: what does best behind the bounds.
+
+    `samples` and `moments` are those fitted to, and those held back to judge by. The errors of what is given back are
+    behind the bounds, as shares of the clipped target's variance.
+    """
+    if linear.ridge is None:
+        return linear
+    train, held = samples
+    plain = Solver(moments[0], *before, free_bias).at(linear.ridge)
+    tried = _rounds(bounds, [train], moments[0], before, plain, linear.ridge, free_bias)
+    scale = _spread(bounds, held)
+    errors = [_error(bounds, held, weights) / scale for weights in (before, plain, tried)]
+    if min(errors[1:]) > errors[0] * (1 - GAIN):
+        return Fit(*before, None, errors[0], errors[0])
+    if errors[2] > errors[1] * (1 - GAIN):
+        return Fit(linear.weight, linear.bias, linear.ridge, errors[0], errors[1])
+    start = linear.weight, linear.bias
+    found = _rounds(bounds, [train, held], moments[0] + moments[1], before, start, linear.ridge, free_bias)
+    return Fit(*found, linear.ridge, errors[0], errors[2])
+
+
+def _rounds(
+    bounds: Bounds, samples: Sequence[Samples], moments: Moments, before: Weights, start: Weights, ridge: float,
+    free_bias: bool,
+) -> Weights:  # fmt: skip
+    solver = Solver(moments, *before, free_bias)
+    weight, bias = start
+    here = ahead = weight
+    there_bias = bias
+    for number in range(ROUNDS):
+        cross, mean = _missing(bounds, samples, ahead, there_bias, moments.mean if free_bias else None)
+        last, here = here, ahead + solver.step(cross, ahead, ridge)
+        last_bias = bias
+        if free_bias:
+            bias = there_bias + mean - np.einsum("gdk,gd->gk", here - ahead, moments.mean)
+        share = number / (number + 3)
+        ahead = here + share * (here - last)
+        there_bias = bias + share * (bias - last_bias)
+    return here, bias
+
+
+def _missing(
+    bounds: Bounds, samples: Sequence[Samples], weight: np.ndarray, bias: np.ndarray, centre: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over rows of x rᵀ (around `centre` [g, D] if given) and of r, what the weights lack behind the bounds."""
+    cross, mean, count = np.zeros_like(weight), np.zeros_like(bias), 0
+    weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+    for held in samples:
+        for rows, aims, added in held:
+            lacks = _lacking(bounds, rows, aims, added, weight, bias)
+            cross += np.matmul(rows.transpose(0, 2, 1), lacks)
+            mean += lacks.sum(axis=1, dtype=np.float64)
+            count += rows.shape[1]
+    cross, mean = cross / max(count, 1), mean / max(count, 1)
+    if centre is not None:
+        cross -= centre[:, :, None] * mean[:, None, :]
+    return cross, mean
+
+
+def _lacking(
+    bounds: Bounds, rows: np.ndarray, aims: np.ndarray, added: np.ndarray | None, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    given = np.matmul(rows, weight) + bias[:, None, :]
+    return bounds.missing(given, aims) if added is None else bounds.missing(given + added, aims + added)
+
+
+def _error(bounds: Bounds, samples: Samples, weights: Weights) -> float:
+    """The mean square of what is missing behind the bounds, summed over outputs."""
+    weight, bias = (array.astype(np.float32) for array in weights)
+    total, count = 0.0, 0
+    for rows, aims, added in samples:
+        given = np.matmul(rows, weight) + bias[:, None, :]
+        if added is not None:
+            given, aims = given + added, aims + added
+        total += float(((bounds.clip(given) - bounds.clip(aims)) ** 2).sum(dtype=np.float64))
+        count += rows.shape[1]
+    return total / max(count, 1)
+
+
+def _spread(bounds: Bounds, samples: Samples) -> float:
+    """The variance of the clipped target, summed over outputs; 1 where it does not vary."""
+    count, mean, square = 0, np.zeros(()), 0.0
+    for _, aims, added in samples:
+        clipped = bounds.clip(aims if added is None else aims + added)
+        mean = mean + clipped.sum(axis=1, dtype=np.float64)
+        square += float((clipped**2).sum(dtype=np.float64))
+        count += clipped.shape[1]
+    variance = square / max(count, 1) - float(((mean / max(count, 1)) ** 2).sum())
+    return variance if variance > 0 else 1.0
