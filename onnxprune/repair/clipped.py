@@ -20,7 +20,7 @@ import numpy as np
 from onnxprune.repair.fit import GAIN, Fit, Moments, Solver
 from onnxprune.repair.samples import Samples
 
-ROUNDS = 12
+ROUNDS = 8
 
 Weights = tuple[np.ndarray, np.ndarray]
 """Weight [g, D, K] and bias [g, K] (float64)."""
