@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from onnxprune.cli.operators import Operators, OptionalModelPath, show_operators
 from onnxprune.cli.options import Analysis, Common
@@ -16,13 +19,36 @@ if TYPE_CHECKING:
 _ROWS = 25
 
 
-def inspect(analysis: Analysis, common: Common, model: OptionalModelPath = None, operators: Operators = False) -> None:
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", rich_help_panel="Output", metavar="FILE", help="Write a page: groups, graph, what stays."),
+]
+AnnotatedCopy = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotate",
+        rich_help_panel="Output",
+        metavar="OUT",
+        help="Write a copy whose nodes name their groups.",
+    ),
+]
+
+
+def inspect(
+    analysis: Analysis,
+    common: Common,
+    model: OptionalModelPath = None,
+    operators: Operators = False,
+    html: Page = None,
+    annotate: AnnotatedCopy = None,
+) -> None:
     """Show what can be removed from a model, and what cannot and why.
 
     Groups of units with their sizes and what they carry; what is frozen, and what would help; the share of parameters
     and MACs within reach. With --operators instead, by operator: whether removal through it is exact.
     """
     from onnxprune.cli.session import Session
+    from onnxprune.cli.writing import check_targets
     from onnxprune.graph.io import load
 
     here = Session(common)
@@ -31,12 +57,34 @@ def inspect(analysis: Analysis, common: Common, model: OptionalModelPath = None,
         return
     if model is None:
         raise SettingError("MODEL is missing", remedy="name an ONNX file, or ask for --operators alone")
-    coupling = here.analyse(load(model), analysis)
+    loaded = load(model)
+    check_targets(loaded, [target for target in (html, annotate) if target is not None])
+    coupling = here.analyse(loaded, analysis)
+    _write(coupling, model.name, html, annotate)
     if here.json:
         here.answer({"model": str(model), **_as_json(coupling)})
     elif not here.quiet:
         here.say_plain(f"{model}: {len(coupling.view.nodes)} nodes, {_opsets(coupling)}")
         _show(here, coupling)
+        for target in (html, annotate):
+            if target is not None:
+                here.say_plain(f"wrote {target}")
+
+
+def _write(coupling: Coupling, title: str, html: Path | None, annotate: Path | None) -> None:
+    """The page and the annotated copy, as far as they are wanted."""
+    if html is not None:
+        from onnxprune.graph.atomic import AtomicFiles
+        from onnxprune.report.overview import overview
+
+        text = overview(coupling, title)
+        with AtomicFiles() as files:
+            files.create(html).write(text.encode())
+    if annotate is not None:
+        from onnxprune.graph.io import save
+        from onnxprune.report.annotate import annotated
+
+        save(annotated(coupling), annotate)
 
 
 def _show(here: Session, coupling: Coupling) -> None:

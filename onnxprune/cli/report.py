@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,6 +56,7 @@ def write_report(here: Session, run: Path, target: Path) -> Facts:
 
     facts = gather(run)
     _add_refusals(here, facts)
+    _add_zeros(here, facts)
     if target.suffix == ".html":
         text = to_html(facts)
     elif target.suffix == ".md":
@@ -71,15 +72,28 @@ def write_report(here: Session, run: Path, target: Path) -> Facts:
 def _add_refusals(here: Session, facts: Facts) -> None:
     """What stays and why, from the dense model, where it is still there."""
     from onnxprune.graph.io import load
+    from onnxprune.report.tables import reasons
 
     try:
         coupling = here.analyse_with(load(facts.provenance["dense"]), {})
     except OnnxPruneError as error:
         here.warn(f"the report does not say what stays and why: {error}")
         return
-    gathered: dict[tuple[str, str, str], list[Any]] = {}
-    for refusal in coupling.refusals:
-        gathered.setdefault((refusal.op, refusal.why.split(" [", 1)[0], refusal.help), []).append(refusal)
-    for (op, why, remedy), found in sorted(gathered.items(), key=lambda item: -len(item[1])):
-        example = f"{found[0].tensor}:{found[0].axis} (by {found[0].node})"
-        facts.refusals.append({"op": op, "why": why, "help": remedy, "axes": len(found), "example": example})
+    facts.refusals = reasons(coupling.refusals)
+
+
+def _add_zeros(here: Session, facts: Facts) -> None:
+    """Where the result's weights are zero, if the run made one and it is still there."""
+    from dataclasses import asdict
+
+    from onnxprune.graph.io import load
+    from onnxprune.report.zeros import zeros_of
+
+    if facts.provenance["model_from"] is None:
+        return
+    try:
+        model = load(Path(facts.provenance["folder"]) / "model.onnx")
+    except OnnxPruneError as error:
+        here.warn(f"the report does not say where weights are zero: {error}")
+        return
+    facts.zeros = [asdict(item) for item in zeros_of(model)]

@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from onnxprune.report.tables import amount as amount
 from onnxprune.types import Cost, Group, Refusal
 
 if TYPE_CHECKING:
     from onnxprune.cli.choosing import Row
     from onnxprune.repair.layer import Refit
-
-_STEPS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
-
-
-def amount(value: float) -> str:
-    """A count in few digits: 25_557_032 -> "25.56 M"."""
-    for step, unit in _STEPS:
-        if value >= step:
-            return f"{value / step:.2f} {unit}"
-    return f"{value:.0f}"
 
 
 def share(part: float, whole: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,12 +40,14 @@ class Timed:
 def time_both(here: Session, dense: Path, pruned: Path, data: Data, given: Timed) -> dict[str, Any]:
     """Milliseconds of both models on the data's first samples, and their ratio, as plain data."""
     from onnxprune.runtime.latency import Effort, Runner, clock_for, ratio, time_in_turn
+    from onnxprune.runtime.layers import time_layers
 
     feeds = next(iter(data.batches(given.latency_batch, pad=True))).feeds
     with here.step("Timing both models"):
         runners = [Runner.of(path, feeds, here.options) for path in (dense, pruned)]
         clock = clock_for(here.options)
         before, after = time_in_turn(runners, Effort(given.rounds), clock)
+        layers = [time_layers(path, feeds, here.options) for path in (dense, pruned)]
     return {
         "provider": here.options.provider,
         "threads": here.options.threads,
@@ -54,7 +57,22 @@ def time_both(here: Session, dense: Path, pruned: Path, data: Data, given: Timed
         "dense_ms": {f"p{share}": before.percentile(share) for share in _SHARES},
         "pruned_ms": {f"p{share}": after.percentile(share) for share in _SHARES},
         "ratio": vars(ratio(after, before)),
+        "layers": _side_by_side(*layers),
     }
+
+
+def _side_by_side(
+    dense: Mapping[str, tuple[str, float]], pruned: Mapping[str, tuple[str, float]]
+) -> list[dict[str, Any]]:
+    """A row for every node that one of both runs: None where the other does not."""
+    return [
+        {
+            "name": name, "op": (dense.get(name) or pruned[name])[0],
+            "dense_ms": round(dense[name][1], 5) if name in dense else None,
+            "pruned_ms": round(pruned[name][1], 5) if name in pruned else None,
+        }
+        for name in dict.fromkeys([*dense, *pruned])
+    ]  # fmt: skip
 
 
 def latency_table(found: dict[str, Any]) -> Table:

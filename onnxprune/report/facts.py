@@ -30,7 +30,8 @@ class Width:
 class Facts:
     """A run: headline figures, steps, widths, curves, what stays and why, and where all of it comes from.
 
-    `figures` has before and after by name; `search` the trials that the run was chosen from.
+    `figures` has before and after by name, `zeros` those of the result's weights where some are sparse (zeros.py),
+    `search` the trials that the run was chosen from.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Facts:
     sensitivity: dict[str, Any] | None = None
     training: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
+    zeros: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -22,10 +22,11 @@ def to_html(facts: Facts) -> str:
     figures = plots(facts)
     from plotly.offline import get_plotlyjs
 
-    template = files("onnxprune.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    package = files("onnxprune.report")
+    template, style = (package.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css"))
     headline, *others = tables(facts)
     page: str = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
-        facts=facts, headline=headline, tables=others, plotly=get_plotlyjs() if figures else "",
+        facts=facts, style=style, headline=headline, tables=others, plotly=get_plotlyjs() if figures else "",
         figures=[(f"plot{number}", title) for number, title in enumerate(figures)],
         # "<" would end the script if a name held "</script>"
         data=json.dumps({f"plot{n}": figure for n, figure in enumerate(figures.values())}).replace("<", "\\u003c"),

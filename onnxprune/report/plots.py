@@ -10,8 +10,11 @@ from onnxprune.errors import RuntimeMissingError
 from onnxprune.report.facts import Facts
 
 BEFORE, AFTER, OTHER = "#999999", "#0072B2", "#D55E00"  # Okabe and Ito's palette
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES = ("solid", "dash", "dot")
 _CURVES = 12  # groups whose sensitivity is drawn at first; a click in the legend shows others
 _BAR = 18  # pixels a group
+_LAYERS = 60  # that are drawn, those that take longest
 
 
 def plots(facts: Facts) -> dict[str, dict[str, Any]]:
@@ -30,12 +33,16 @@ def plots(facts: Facts) -> dict[str, dict[str, Any]]:
         found["Candidates"] = _candidates(go, facts.search)
     if facts.widths:
         found["Widths before and after"] = _widths(go, facts)
+    if facts.zeros:
+        found["Zeros"] = _zeros(go, facts.zeros)
     if facts.sensitivity is not None:
         found["Sensitivity"] = _sensitivity(go, facts.sensitivity)
     if any(course["history"] for course in facts.training):
         found["Training"] = _training(go, facts.training)
     if facts.latency is not None:
         found["Latency"] = _latency(go, facts.latency)
+        if facts.latency.get("layers"):
+            found["Latency by layer"] = _layers(go, facts.latency["layers"])
     return {title: json.loads(figure.to_json()) for title, figure in found.items()}
 
 
@@ -67,19 +74,57 @@ def _candidates(go: Any, search: dict[str, Any]) -> Any:
 
 
 def _widths(go: Any, facts: Facts) -> Any:
-    rows = facts.widths[::-1]
-    names = [row.name for row in rows]
-    figure = go.Figure()
-    for name, values, colour in (
-        ("before", [row.before for row in rows], BEFORE), ("after", [row.after for row in rows], AFTER)
-    ):  # fmt: skip
-        figure.add_bar(
-            y=names, x=values, name=name, orientation="h", marker={"color": colour},
-            customdata=[row.kind for row in rows], hovertemplate="%{y} (%{customdata}): %{x} units<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(barmode="overlay", height=max(200, 110 + _BAR * len(rows)), bargap=0.25)
-    figure.update_yaxes(automargin=True, dtick=1 if len(rows) <= 80 else None)
+    rows = facts.widths
+    figure = _pairs(
+        go, [row.name for row in rows], [row.before for row in rows], [row.after for row in rows],
+        [row.kind for row in rows], "%{y} (%{customdata}): %{x} units<extra></extra>",
+    )  # fmt: skip
     figure.update_xaxes(title="units")
+    return figure
+
+
+def _layers(go: Any, layers: list[dict[str, Any]]) -> Any:
+    def longest(row: dict[str, Any]) -> float:
+        return max(row["dense_ms"] or 0.0, row["pruned_ms"] or 0.0)
+
+    ranked = sorted(layers, key=longest, reverse=True)[:_LAYERS]
+    rows = [row for row in layers if row in ranked]
+    figure = _pairs(
+        go, [row["name"] for row in rows], [row["dense_ms"] for row in rows], [row["pruned_ms"] for row in rows],
+        [row["op"] for row in rows], "%{y} (%{customdata}): %{x:.4f} ms<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title=f"ms; {len(rows)} longest of {len(layers)}")
+    return figure
+
+
+def _pairs(go: Any, names: list[str], before: list[Any], after: list[Any], kinds: list[str], hover: str) -> Any:
+    """Horizontal bars, the one after before the one before, from the top down."""
+    figure = go.Figure()
+    for name, values, colour in (("before", before, BEFORE), ("after", after, AFTER)):
+        figure.add_bar(
+            y=names[::-1], x=values[::-1], name=name, orientation="h", marker={"color": colour},
+            customdata=kinds[::-1], hovertemplate=hover,
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay", height=max(200, 110 + _BAR * len(names)), bargap=0.25)
+    figure.update_yaxes(automargin=True, dtick=1 if len(names) <= 80 else None)
+    return figure
+
+
+def _zeros(go: Any, zeros: list[dict[str, Any]]) -> Any:
+    """A row a weight, dark where it is zero, along its outputs (of a MatMul, its inputs)."""
+    rows = zeros[::-1]
+    width = max(len(row["parts"]) for row in rows)
+    spread = [[row["parts"][k * len(row["parts"]) // width] for k in range(width)] for row in rows]
+    told = [[f"{row['name']} {row['shape']}: {row['share']:.1%} zeros in all"] * width for row in rows]
+    figure = go.Figure()
+    figure.add_heatmap(
+        y=[row["name"] for row in rows], x=[(k + 0.5) / width for k in range(width)], z=spread, zmin=0, zmax=1,
+        colorscale=[[0, "#F0E442"], [0.5, "#56B4E9"], [1, "#003A5D"]], text=told, colorbar={"title": "zeros"},
+        hovertemplate="%{text}<br>here %{z:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(height=max(200, 110 + _BAR * len(rows)))
+    figure.update_yaxes(automargin=True, dtick=1 if len(rows) <= 80 else None)
+    figure.update_xaxes(title="along the first axis")
     return figure
 
 
@@ -97,8 +142,10 @@ def _sensitivity(go: Any, found: dict[str, Any]) -> Any:
         figure.add_scatter(
             x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", name=group["name"],
             visible=True if number < _CURVES else "legendonly",
+            line={"color": _LINES[number % len(_LINES)], "dash": _DASHES[number // len(_LINES) % len(_DASHES)]},
         )  # fmt: skip
-    figure.update_xaxes(title="units removed of this group alone, %")
+    figure.update_layout(height=480)
+    figure.update_xaxes(title="units removed of it alone, %")
     figure.update_yaxes(title=found["metric"])
     return figure
 
@@ -112,7 +159,7 @@ def _training(go: Any, courses: list[dict[str, Any]]) -> Any:
             name=course["name"],
         )  # fmt: skip
     figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title="metric, judged in ONNX Runtime")
+    figure.update_yaxes(title="metric")
     return figure
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from onnxprune.report.facts import Facts
+from onnxprune.types import Refusal
 
+_ROWS = 15  # of tables whose whole is drawn
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -22,7 +26,7 @@ class Table:
 
 def tables(facts: Facts) -> list[Table]:
     """The headline, and all other tables that there is something to put into."""
-    others = [_steps(facts), _refusals(facts), _provenance(facts)]
+    others = [_steps(facts), _zeros(facts), _layers(facts), _refusals(facts), _provenance(facts)]
     return [_headline(facts), *(table for table in others if table.rows)]
 
 
@@ -51,7 +55,7 @@ def _headline(facts: Facts) -> Table:
             f"latency with batch {t['batch']}, {threads} thread(s), {t['provider']}, {t['rounds']} rounds in turn"
         )
     for name, (before, after) in facts.figures.items():
-        rows.append((name, _amount(before), _amount(after), f"{after / before:.1%} left" if before else ""))
+        rows.append((name, amount(before), amount(after), f"{after / before:.1%} left" if before else ""))
     return Table("Before and after", ("", "dense", "result", ""), tuple(rows), ". ".join(notes))
 
 
@@ -64,6 +68,24 @@ def _steps(facts: Facts) -> Table:
             outcome += ", taken back"
         rows.append((step["name"], outcome, f"{step['seconds']:.1f} s", shlex.join(step["command"])))
     return Table("Steps", ("step", "outcome", "took", "command"), tuple(rows))
+
+
+def _zeros(facts: Facts) -> Table:
+    rows = tuple(
+        (item["name"], " x ".join(map(str, item["shape"])), f"{item['share']:.1%}")
+        for item in sorted(facts.zeros, key=lambda item: -item["share"])[:_ROWS]
+    )
+    return Table("Zeros", ("weight", "shape", "zeros"), rows)
+
+
+def _layers(facts: Facts) -> Table:
+    layers = (facts.latency or {}).get("layers") or []
+    slowest = sorted(layers, key=lambda row: -max(row["dense_ms"] or 0.0, row["pruned_ms"] or 0.0))[:_ROWS]
+    rows = tuple(
+        (row["name"], row["op"], *("" if row[at] is None else f"{row[at]:.4f}" for at in ("dense_ms", "pruned_ms")))
+        for row in slowest
+    )
+    return Table("Layers that take longest", ("as ONNX Runtime runs it", "operator", "dense, ms", "result, ms"), rows)
 
 
 def _refusals(facts: Facts) -> Table:
@@ -88,8 +110,23 @@ def figure(value: float | None) -> str:
     return "infinite" if value is None else f"{value:.6g}"
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """A count in few digits."""
     for step, unit in _STEPS:
         if value >= step:
             return f"{value / step:.2f} {unit}"
     return f"{value:.0f}"
+
+
+def reasons(refusals: Iterable[Refusal]) -> list[dict[str, Any]]:
+    """Refusals gathered by reason, the most frequent first."""
+    gathered: dict[tuple[str, str, str], list[Refusal]] = {}
+    for refusal in refusals:
+        gathered.setdefault((refusal.op, refusal.why.split(" [", 1)[0], refusal.help), []).append(refusal)
+    return [
+        {
+            "op": op, "why": why, "help": remedy, "axes": len(found),
+            "example": f"{found[0].tensor}:{found[0].axis} (by {found[0].node})",
+        }
+        for (op, why, remedy), found in sorted(gathered.items(), key=lambda item: -len(item[1]))
+    ]  # fmt: skip
