@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnxprune.cli.calibration import Calibrating, Judging, cache_folder, influence, measure, needs_of
 from onnxprune.cli.clocking import AUTO, Clocking, Wish, in_time, measured_as_json, not_slower, read_round_to
+from onnxprune.cli.explaining import Row, rows_of, with_errors
 from onnxprune.cli.options import Budgets, Choosing, Reach
 from onnxprune.cli.reading import read_ratios
 from onnxprune.cli.session import Session
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
     from onnxprune.plan.meeting import Met
     from onnxprune.plan.table import LatencyTable
+    from onnxprune.repair.layer import Refit
     from onnxprune.runtime.data import Data
 
 SUFFIX = ".prune.json"
@@ -54,17 +56,6 @@ def read_budget(given: Budgets) -> Budget:
         max_activations=read(given.max_activations, "--max-activations"),
         ratios=read_ratios(given.layer_ratio),
     )
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a plan does to one group; `importance_lost` is the share of its units' importance that goes."""
-
-    name: str
-    kind: str
-    kept: int
-    size: int
-    importance_lost: float
 
 
 @dataclass(frozen=True)
@@ -143,17 +134,17 @@ def choose(
     for why, names in _by_reason(coupling, scores.unscored).items():
         listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         here.warn(f"{how.criterion} leaves groups whole: {listed}: {why}")
-    rows = []
-    for group, item in zip(coupling.groups, chosen.groups, strict=True):
-        values = scores.values[group.index]
-        total = float(values.sum())
-        lost = 1 - float(values[list(item.kept)].sum()) / total if total else 0.0
-        rows.append(Row(group.name, group.kind, len(item.kept), group.size, lost))
+    rows = rows_of(coupling, chosen, scores, losses, None if met is None else met.table)
     if chosen.dropped:
         here.say_plain(f"residual blocks that go whole: {', '.join(chosen.dropped)}")
     if chosen.is_empty:
         here.warn("the plan removes nothing: the budget is met without, or rounding takes every group back to its size")
     return Choice(chosen, rows, met)
+
+
+def explained(coupling: Coupling, choice: Choice, layers: Sequence[Refit]) -> Choice:
+    """The choice with what repair did to the layers that read each group."""
+    return replace(choice, rows=with_errors(coupling, choice.plan, choice.rows, layers))
 
 
 def _blocks(
@@ -232,5 +223,5 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def choice_as_json(choice: Choice) -> dict[str, Any]:
     """What the plan costs, what goes, and what was measured, for a machine."""
-    rows = {"groups": [vars(row) for row in choice.rows]}
+    rows = {"groups": [row.as_json() for row in choice.rows]}
     return {**as_json(choice.plan), **rows, **measured_as_json(choice.met)}

@@ -28,10 +28,19 @@ def prune(
     weights that are left are re-fitted. It costs accuracy all the same: measure it on your data before you ship.
     """
     from onnxprune.cli.calibration import open_given
-    from onnxprune.cli.choosing import choice_as_json, choose, default_plan_path, read_budget, read_drop, show
+    from onnxprune.cli.choosing import (
+        choice_as_json,
+        choose,
+        default_plan_path,
+        explained,
+        read_budget,
+        read_drop,
+        show,
+    )
     from onnxprune.cli.repairing import repair_for
     from onnxprune.cli.session import Session
     from onnxprune.cli.writing import carry_out, check_settings, check_targets
+    from onnxprune.edit import carry
     from onnxprune.errors import SettingError
     from onnxprune.graph.io import load
     from onnxprune.plan import to_json
@@ -54,14 +63,19 @@ def prune(
     choice = choose(here, coupling, budget, reach, choosing, judging, calibrating, clocking, wish, drop, data)
     repair = repair_for(here, coupling, choice.plan, data, repairing, calibrating)
     if dry_run:
+        if repair is not None:
+            repair(carry(coupling, choice.plan))
+            choice = explained(coupling, choice, repair.layers)
         show(here, choice.plan, choice.rows)
         here.say("dry run: nothing was written")
         here.answer({"plan": None, "output": None, **choice_as_json(choice)})
         return
-    if here.verbose:
-        show(here, choice.plan, choice.rows, with_costs=False)
     plan_path = default_plan_path(output)
     beside = {plan_path.name: to_json(choice.plan).encode()}
     written = carry_out(here, coupling, choice.plan, output, writing, beside, repair)
     here.say_plain(f"wrote {plan_path}, the plan")
+    if repair is not None:
+        choice = explained(coupling, choice, repair.layers)
+    if here.verbose:
+        show(here, choice.plan, choice.rows, with_costs=False)
     here.answer({"plan": str(plan_path), **choice_as_json(choice), **written})

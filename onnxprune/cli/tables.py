@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,7 +11,7 @@ from onnxprune.report.tables import amount as amount
 from onnxprune.types import Cost, Group, Refusal
 
 if TYPE_CHECKING:
-    from onnxprune.cli.choosing import Row
+    from onnxprune.cli.explaining import Row
     from onnxprune.repair.layer import Refit
 
 
@@ -96,14 +96,27 @@ def before_after(rows: Mapping[str, tuple[float, float]]) -> Table:
     return table
 
 
+_KNOWN_LATER: tuple[tuple[str, Callable[[Row], str | None]], ...] = (
+    ("time saved", lambda row: None if row.time_saved is None else share(row.time_saved, 1)),
+    ("outputs lost", lambda row: None if row.outputs_lost is None else f"{row.outputs_lost:.2g}"),
+    ("error", lambda row: None if row.error_before is None else share(row.error_before, 1)),
+    ("repaired", lambda row: None if row.error_after is None else share(row.error_after, 1)),
+)
+"""Columns of a plan that are there once one group has something in them."""
+
+
 def plan_table(rows: Sequence[Row], limit: int | None) -> Table:
-    """Per group that changes: kind, units kept of total, importance lost."""
+    """Per group that changes: kind, units kept of total, importance lost, what that saves, and what it costs."""
     table = Table(title="Plan", title_justify="left")
-    for column, justify in (("group", "left"), ("kind", "left"), ("kept", "right"), ("importance lost", "right")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     changed = [row for row in rows if row.kept != row.size]
+    later = [(title, show) for title, show in _KNOWN_LATER if any(show(row) is not None for row in changed)]
+    for column in ("group", "kind"):
+        table.add_column(column, overflow="fold")
+    for column in ("kept", "importance lost", "MACs saved", *(title for title, _ in later)):
+        table.add_column(column, justify="right", overflow="fold")
     for row in changed[:limit]:
-        table.add_row(row.name, row.kind, f"{row.kept} of {row.size}", share(row.importance_lost, 1))
+        figures = [f"{row.kept} of {row.size}", share(row.importance_lost, 1), share(row.macs_saved, 1)]
+        table.add_row(row.name, row.kind, *figures, *(show(row) or "" for _, show in later))
     if limit is not None and len(changed) > limit:
         table.caption = f"{len(changed) - limit} further groups not shown; -v shows all"
     return table

@@ -115,7 +115,7 @@ def amount(value: float) -> str:
     for step, unit in _STEPS:
         if value >= step:
             return f"{value / step:.2f} {unit}"
-    return f"{value:.0f}"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def reasons(refusals: Iterable[Refusal]) -> list[dict[str, Any]]:
