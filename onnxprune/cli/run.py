@@ -35,6 +35,10 @@ Wait = Annotated[
     float,
     typer.Option("--wait", rich_help_panel=_RUN, min=0, metavar="S", help="Seconds to wait for another run."),
 ]
+Reuse = Annotated[
+    Path | None,
+    typer.Option("--reuse", rich_help_panel=_RUN, metavar="DIR", help="Take over steps that this run has done alike."),
+]
 Report = Annotated[bool, typer.Option("--report", rich_help_panel=_RUN, help="Write report.html there at the end.")]
 
 
@@ -45,6 +49,7 @@ def run(
     sets: Sets = None,
     anew: Anew = False,
     wait: Wait = 0.0,
+    reuse: Reuse = None,
     report: Report = False,
 ) -> None:
     """Take the steps of a recipe, and go on where a run was cut short.
@@ -69,8 +74,9 @@ def run(
             f"{recipe}: the model {read.model} is not there", remedy="paths are relative to the recipe's folder"
         )
     at = RunFolder(place)
+    other = None if reuse is None else RunFolder(reuse.resolve())
     with at.locked(wait), contextlib.chdir(read.folder):
-        outcome = Runner(at, read, invoke, lambda done: _say(here, done)).run(anew=anew)
+        outcome = Runner(at, read, invoke, lambda done: _say(here, done), other).run(anew=anew)
     if report:
         from onnxprune.cli.report import write_report
 

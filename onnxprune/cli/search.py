@@ -38,8 +38,15 @@ Jobs = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option("--scheduler", rich_help_panel=_SEARCH, metavar="ADDRESS", help="A Dask scheduler's, to run there."),
+    typer.Option("--scheduler", rich_help_panel=_SEARCH, metavar="ADDRESS", help="A cluster's: tcp://… of Dask, ray:…"),
 ]
+Screen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--screen", rich_help_panel=_SEARCH, metavar="KEY=VALUE",
+        help="Try candidates under this first, as validate.samples=200 (repeatable).",
+    ),
+]  # fmt: skip
 SearchFolder = Annotated[
     Path | None,
     typer.Option("--folder", rich_help_panel=_SEARCH, metavar="DIR", help="[default: RECIPE's name.search]"),
@@ -54,6 +61,7 @@ def search(
     trials: Trials = None,
     jobs: Jobs = 1,
     scheduler: Scheduler = None,
+    screen: Screen = None,
     folder: SearchFolder = None,
     sets: Sets = None,
 ) -> None:
@@ -69,7 +77,7 @@ def search(
     from onnxprune.errors import FloorError, SettingError
     from onnxprune.graph.io import load, save
     from onnxprune.loop.candidate import OBJECTIVES, Spec
-    from onnxprune.loop.engine import Dask, Engine, Local
+    from onnxprune.loop.engine import engine_for
     from onnxprune.loop.folder import RunFolder
     from onnxprune.loop.knobs import read_knob
     from onnxprune.loop.search import best_of, bisect, front_of, optimise
@@ -89,6 +97,13 @@ def search(
         )
     own = [*(sets or ()), *common_sets(common), *(["validate.latency=true"] if minimise == "latency" else [])]
     first = [f"{knob.key}={knob.choices[0] if knob.choices else knob.spell(knob.mild)}" for knob in knobs]
+    is_bisected = len(knobs) == 1 and not knobs[0].choices
+    if screen and is_bisected:
+        raise SettingError(
+            "--screen is of use where several settings, or choices, are searched",
+            remedy="leave it out, or --tune another",
+        )
+    read_recipe(recipe, [*own, *first, *(screen or ())])
     read = read_recipe(recipe, [*own, *first])
     place = (folder or recipe.with_suffix(".search")).resolve()
     at = RunFolder(place)
@@ -96,12 +111,13 @@ def search(
         manifest = {
             "schema": 1, "onnxprune": __version__, "model_digest": load(Path(read.folder, read.model)).digest,
             "recipe_sha256": read.sha256, "knobs": tune, "minimise": minimise,
+            "screen": list(screen or ()),
         }  # fmt: skip
         at.claim(manifest, anew=False)
-        spec = Spec(str(recipe.resolve()), str(place), tuple(own))
-        engine: Engine = Local(jobs) if scheduler is None else Dask(scheduler)
+        spec = Spec(str(recipe.resolve()), str(place), tuple(own), tuple(screen or ()))
+        engine = engine_for(scheduler, jobs)
         try:
-            if len(knobs) == 1 and not knobs[0].choices:
+            if is_bisected:
                 found = bisect(spec, knobs[0], engine, trials=trials or 8, say=lambda t: _say(here, t, minimise))
             else:
                 found = optimise(
@@ -143,4 +159,5 @@ def _say(here: Session, trial: Trial, minimise: str) -> None:
     share = trial.share(minimise)
     figures = [] if share is None else [f"{minimise} {share:.1%}"]
     figures += [] if trial.loss is None else [f"worse by {trial.loss:.4g}"]
-    here.say_plain(f"{told}: {', '.join(figures)}, {'passed' if trial.passed else 'not within the limits'}")
+    outcome = "out at the screen" if trial.screened else "passed" if trial.passed else "not within the limits"
+    here.say_plain(f"{told}: {', '.join(figures)}, {outcome}")

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Trial:
     """What came of a candidate: `values` by setting, the exit code of its run, and shares of the dense model's figures.
 
     `loss` is by how much the metric is worse, None where no metric was taken; `error` says why there is nothing.
+    `screened`: it was tried under the search's screen alone, and is out: its figures are not those of a whole run.
     """
 
     values: dict[str, str]
@@ -32,11 +33,12 @@ class Trial:
     metric: float | None = None
     shares: dict[str, float] | None = None
     error: str | None = None
+    screened: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether it keeps to all limits of its recipe."""
-        return self.code == 0
+        return self.code == 0 and not self.screened
 
     def share(self, objective: str) -> float | None:
         """What is to be small, None where it was not measured."""
@@ -50,6 +52,13 @@ class Spec:
     recipe: str
     folder: str
     sets: tuple[str, ...] = ()
+    screen: tuple[str, ...] = ()
+    """Overrides under which candidates are tried first."""
+
+    @property
+    def screening(self) -> Spec:
+        """The same search, all of whose candidates are run under the screen."""
+        return replace(self, sets=(*self.sets, *self.screen), screen=())
 
     def folder_of(self, values: Mapping[str, str]) -> Path:
         """A candidate's folder, the same whenever it is tried."""
@@ -61,10 +70,11 @@ def evaluate(spec: Spec, values: Mapping[str, str]) -> Trial:
     """Run the candidate, or go on with its run. Whatever goes wrong is told in the trial: others are not lost by it."""
     folder = spec.folder_of(values)
     folder.mkdir(parents=True, exist_ok=True)
+    reuse = [f"--reuse={spec.screening.folder_of(values)}"] if spec.screen else []
     sets = [f"--set={given}" for given in (*spec.sets, *(f"{key}={value}" for key, value in values.items()))]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "onnxprune", "run", spec.recipe, "--folder", str(folder), *sets, "--json",
-         f"--wait={_WAIT}"],
+        [sys.executable, "-P", "-m", "onnxprune", "run", spec.recipe, "--folder", str(folder), *sets, *reuse,
+         "--json", f"--wait={_WAIT}"],
         capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     lines = done.stdout.strip().splitlines()

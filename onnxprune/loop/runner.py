@@ -70,8 +70,15 @@ Say = Callable[[Done], None]
 class Runner:
     """Takes the steps of one recipe in one folder (locked by the caller)."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, execute: Execute, say: Say = lambda done: None) -> None:
-        self._folder, self._recipe, self._execute, self._say = folder, recipe, execute, say
+    def __init__(
+        self,
+        folder: RunFolder,
+        recipe: Recipe,
+        execute: Execute,
+        say: Say = lambda done: None,
+        reuse: RunFolder | None = None,
+    ) -> None:
+        self._folder, self._recipe, self._execute, self._say, self._reuse = folder, recipe, execute, say, reuse
         self._dense = (Path(recipe.folder) / recipe.model).resolve()
         self._environment = environment()
 
@@ -122,8 +129,8 @@ class Runner:
         step = replace(step, arguments=tuple(self._filled(argument) for argument in arguments))
         inputs = {"model": file_sha256(model), **_files(dict(zip(arguments, step.arguments, strict=True)))}
         key = hashlib.sha256(json.dumps([step.kind, arguments, inputs, __version__]).encode()).hexdigest()
-        known = self._folder.read(f"{name}/{STEP}")
-        if known is not None and known["key"] == key and self._whole(name, known):
+        known = self._known(name, key)
+        if known is not None:
             done = Done(name, known, resumed=True)
             self._say(done)
             return done
@@ -151,12 +158,19 @@ class Runner:
         """An argument with paths in the places of $DENSE, the recipe's own model, and $RUN, the run's folder."""
         return argument.replace("$DENSE", str(self._dense)).replace("$RUN", str(self._folder.path))
 
-    def _whole(self, name: str, known: dict[str, Any]) -> bool:
-        folder = self._folder.path / name
-        return all(
-            (folder / file).is_file() and file_sha256(folder / file) == sha256
-            for file, sha256 in known["outputs"].items()
-        )
+    def _known(self, name: str, key: str) -> dict[str, Any] | None:
+        """What is known of this very step: it was taken here, or in the other run, from which it is copied."""
+        known = _finished(self._folder, name, key)
+        if known is not None or self._reuse is None:
+            return known
+        known = _finished(self._reuse, name, key)
+        if known is None:
+            return None
+        with self._folder.attempt(name) as working:
+            shutil.copytree(self._reuse.path / name, working, dirs_exist_ok=True)
+            moved: dict[str, Any] = _moved(known, self._reuse.path, self._folder.path)
+            (working / STEP).write_text(json.dumps(moved, indent=1) + "\n", encoding="utf-8")
+        return moved
 
     def _command(self, step: Step, model: Path, working: Path) -> list[str]:
         given = list(step.arguments)
@@ -183,6 +197,15 @@ class Runner:
             content = json.dumps(sidecar, indent=1).encode() + b"\n"
             save(model, target, beside={f"{target.stem}.provenance.json": content})
         self._folder.write(RESULT, result)
+
+
+def _finished(folder: RunFolder, name: str, key: str) -> dict[str, Any] | None:
+    """The record of a step of that key, where all that it made is still there as it was."""
+    known = folder.read(f"{name}/{STEP}")
+    if known is None or known["key"] != key:
+        return None
+    made = {folder.path / name / file: sha256 for file, sha256 in known["outputs"].items()}
+    return known if all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in made.items()) else None
 
 
 def _going_on(step: Step, state: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def optimise(
     """Turn several knobs with Optuna's multi-objective TPE: little loss, and little of the objective.
 
     The study is kept in `study.db` (SQLite) in the folder: a search that was cut short goes on, and one that is started
-    with more `trials` takes only those. Candidates are chosen a generation at a time.
+    with more `trials` takes only those. Candidates are chosen a generation at a time. With a screen (`spec.screen`)
+    each is tried under it first, see `screened`.
     """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -76,23 +78,55 @@ def optimise(
     for left in study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of a search that was cut short
         study.tell(left.number, state=states.FAIL)
     kept = study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
-    found = [_trial(one) for one in kept]
+    found = [_trial(one.user_attrs["trial"]) for one in kept]
+    seen = [_trial(one.user_attrs["screen"]) for one in kept] if spec.screen else []
     for trial in found:
         say(trial)
     while len(found) < trials:
         study.sampler = _sampler(optuna, seed + len(found))
         asked = [study.ask() for _ in range(min(GENERATION, trials - len(found)))]
-        results = engine.run(spec, [{knob.key: knob.suggest(one) for knob in knobs} for one in asked])
+        candidates = [{knob.key: knob.suggest(one) for knob in knobs} for one in asked]
+        results = screened(spec, candidates, objective, engine, seen) if spec.screen else engine.run(spec, candidates)
         for one, trial in zip(asked, results, strict=True):
             one.set_user_attr("trial", vars(trial))
+            if spec.screen:
+                one.set_user_attr("screen", vars(seen[len(found)]))
             share = trial.share(objective)
-            if trial.loss is None or share is None or not math.isfinite(trial.loss):
+            if trial.screened or trial.loss is None or share is None or not math.isfinite(trial.loss):
                 study.tell(one, state=states.PRUNED)
             else:
                 study.tell(one, [trial.loss, share])
             found.append(trial)
             say(trial)
     return found
+
+
+def screened(
+    spec: Spec, candidates: Sequence[Mapping[str, str]], objective: str, engine: Engine, seen: list[Trial]
+) -> list[Trial]:
+    """Trials of the candidates, those of little promise under the screen alone, whose figures are added to `seen`.
+
+    Optuna's own pruners do not go with several objectives. Here a candidate is out where another one that was screened,
+    earlier or with it, beats it in both; and where its run went wrong.
+    """
+    firsts = engine.run(spec.screening, candidates)
+    seen += firsts
+    going = [
+        k for k, first in enumerate(firsts)
+        if first.error is None and not any(_beats(other, first, objective) for other in seen)
+    ]  # fmt: skip
+    whole = engine.run(spec, [candidates[k] for k in going])
+    results = [replace(first, screened=True) for first in firsts]
+    for k, trial in zip(going, whole, strict=True):
+        results[k] = trial
+    return results
+
+
+def _beats(one: Trial, other: Trial, objective: str) -> bool:
+    mine, its = one.share(objective), other.share(objective)
+    if one.loss is None or mine is None:
+        return False
+    return other.loss is None or its is None or (one.loss < other.loss and mine < its)
 
 
 def best_of(trials: Sequence[Trial], objective: str) -> Trial | None:
@@ -106,7 +140,7 @@ def front_of(trials: Sequence[Trial], objective: str) -> list[Trial]:
     points: dict[tuple[float, float], Trial] = {}
     for trial in trials:
         share = trial.share(objective)
-        if trial.loss is not None and share is not None:
+        if trial.loss is not None and share is not None and not trial.screened:
             points.setdefault((share, trial.loss), trial)
     front: list[Trial] = []
     least = math.inf
@@ -121,8 +155,7 @@ def _sampler(optuna: Any, seed: int) -> Any:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=2 * GENERATION, multivariate=False)
 
 
-def _trial(one: Any) -> Trial:
-    kept: Mapping[str, Any] = one.user_attrs["trial"]
+def _trial(kept: Mapping[str, Any]) -> Trial:
     return Trial(**kept)
 
 

@@ -151,6 +151,18 @@ def test_curves_of_an_earlier_step(command: Command, folder: Path) -> None:
     assert [done for _, done in taken(command("run", "r.yaml", "--folder", "copy.run", "--json"))] == [True] * 3
 
 
+def test_steps_of_another_run(command: Command, folder: Path) -> None:
+    command("run", "net.yaml")
+    other = ("run", "net.yaml", "--folder", "other.run", "--set", "validate.samples=4", "--reuse", "net.run", "--json")
+    ran = command(*other)
+    assert taken(ran) == [("01-prune", True), ("02-validate", False)]
+    made = folder / "other.run" / "01-prune"
+    assert (made / "model.onnx").read_bytes() == (folder / "net.run" / "01-prune" / "model.onnx").read_bytes()
+    assert ran.json["steps"][0]["found"]["output"] == str(made / "model.onnx")
+    shutil.rmtree(folder / "net.run")
+    assert [done for _, done in taken(command(*other))] == [True, True]
+
+
 def test_what_is_said_of_a_step() -> None:
     """A plan that keeps to --max-latency tells its time in another form than a validation."""
     found = {"before": {"macs": 200, "parameters": 50}, "after": {"macs": 100, "parameters": 40}}

@@ -80,6 +80,33 @@ def test_a_candidate_that_goes_wrong_is_one_trial(command: Command, folder: Path
     assert any("none" in trial["error"] for trial in ran.json["trials"] if trial["code"])
 
 
+def test_depth_zeros_and_precision_under_a_screen(command: Command, folder: Path) -> None:
+    """What a step makes under the screen is not made again for the whole run."""
+    (folder / "net.yaml").write_text(
+        "model: net.onnx\ndefaults: {no-verify: true, threads: 1}\nsteps:\n"
+        "  - prune: {pruning-ratio: 0.25, round-to: 1}\n"
+        "  - sparsify: {pattern: '2:4'}\n"
+        "  - quantize: {data: data.npz}\n"
+        "  - validate: {data: data.npz, metric: agreement}\n"
+    )
+    ran = command(
+        "search", "net.yaml", "--tune", "prune.pruning-ratio=0.1:0.5", "--tune", "sparsify.enabled=true|false",
+        "--tune", "quantize.enabled=true|false", "--tune", "prune.drop-blocks=0|1", "--screen", "validate.samples=4",
+        "--minimise", "bytes", "--trials", "3", "--json",
+    )  # fmt: skip
+    assert ran.code == 0
+    trials = ran.json["trials"]
+    assert all("no residual blocks" in t["error"] for t in trials if t["values"]["prune.drop-blocks"] == "1")
+    whole = [trial for trial in trials if not trial["screened"]]
+    assert whole
+    for trial in whole:
+        steps = json.loads((Path(trial["folder"]) / "result.json").read_text())["steps"]
+        kinds = [step["kind"] for step in steps]
+        assert ("sparsify" in kinds) == (trial["values"]["sparsify.enabled"] == "true")
+        assert ("quantize" in kinds) == (trial["values"]["quantize.enabled"] == "true")
+        assert trial["shares"]["bytes"] < 1.2
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -88,6 +115,8 @@ def test_a_candidate_that_goes_wrong_is_one_trial(command: Command, folder: Path
         (("--tune", "prune.max-mac=90%:20%"), "there is no setting of prune 'max-mac'"),
         (("--tune", "prune.max-macs=90%:20%", "--minimise", "size"), "--minimise size: unknown"),
         (("--tune", "prune.max-macs=90%:20%", "--scheduler", "tcp://127.0.0.1:1"), "no scheduler answers there"),
+        (("--tune", "prune.max-macs=90%:20%", "--screen", "validate.samples=4"), "--screen is of use where several"),
+        (("--tune", "prune.criterion=l1|l2", "--screen", "validate.sample=4"), "no setting of validate 'sample'"),
     ],
 )
 def test_bad_settings(command: Command, folder: Path, options: tuple[str, ...], said: str) -> None:

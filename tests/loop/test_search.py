@@ -10,7 +10,7 @@ import pytest
 from onnxprune.errors import SettingError
 from onnxprune.loop.candidate import Spec, Trial
 from onnxprune.loop.knobs import Knob, read_knob
-from onnxprune.loop.search import GENERATION, best_of, bisect, front_of, optimise
+from onnxprune.loop.search import GENERATION, best_of, bisect, front_of, optimise, screened
 from tests.support.extras import needs
 
 MACS = "prune.max-macs"
@@ -108,3 +108,46 @@ def test_several_knobs(tmp_path: Path) -> None:
     assert halves.sizes == [GENERATION, GENERATION, 2]
     assert [trial.values for trial in again] == [trial.values for trial in trials]
     assert front_of(again, "macs") == front_of(trials, "macs")
+
+
+class Told:
+    """An engine that gives what it is told by candidate, and remembers the overrides under which each was run."""
+
+    def __init__(self, told: Mapping[str, tuple[float | None, float]]) -> None:
+        self.told = told
+        self.ran: list[tuple[tuple[str, ...], list[str]]] = []
+
+    def run(self, spec: Spec, candidates: Sequence[Mapping[str, str]]) -> list[Trial]:
+        self.ran.append((spec.sets, [values["k"] for values in candidates]))
+        return [self._one(dict(values)) for values in candidates]
+
+    def _one(self, values: dict[str, str]) -> Trial:
+        loss, share = self.told[values["k"]]
+        return Trial(values, "", 0 if loss is not None else 2, loss, None, {"macs": share}, None if loss else "gone")
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def test_candidates_that_others_beat_are_not_run_whole() -> None:
+    engine = Told({"a": (0.1, 0.5), "b": (0.2, 0.6), "c": (0.3, 0.4), "d": (None, 0.3)})
+    spec = Spec("", "", ("all=1",), ("validate.samples=9",))
+    seen = [Trial({}, "", 0, 0.25, None, {"macs": 0.3})]
+    found = screened(spec, [{"k": name} for name in "abcd"], "macs", engine, seen)
+    assert engine.ran == [(("all=1", "validate.samples=9"), ["a", "b", "c", "d"]), (("all=1",), ["a"])]
+    assert [trial.screened for trial in found] == [False, True, True, True]
+    assert [trial.passed for trial in found] == [True, False, False, False]
+    assert len(seen) == 5
+    assert best_of(found, "macs") is found[0]
+    assert front_of(found, "macs") == [found[0]]
+
+
+def test_a_screened_search_goes_on(tmp_path: Path) -> None:
+    needs("optuna")
+    knobs = [read_knob("prune.max-macs=95%:20%"), read_knob("prune.criterion=good|bad")]
+    once = optimise(Spec("", str(tmp_path), screen=("validate.samples=9",)), knobs, "macs", Known(), trials=12, seed=3)
+    assert {trial.screened for trial in once} == {False, True}
+    (tmp_path / "again").mkdir()
+    spec = Spec("", str(tmp_path / "again"), screen=("validate.samples=9",))
+    optimise(spec, knobs, "macs", Known(), trials=8, seed=3)
+    assert optimise(spec, knobs, "macs", Known(), trials=12, seed=3) == once

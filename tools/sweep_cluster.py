@@ -1,6 +1,6 @@
-"""The same search in turn and on a Dask cluster of two workers, one of which is killed: the fronts must be the same.
+"""The same search in turn and on a cluster of two workers, one of which is killed: the fronts must be the same.
 
-    python tools/sweep_dask.py [--trials 32]
+    python tools/sweep_cluster.py [--trials 32] [--engine dask|ray]
 
 Candidates are runs of the quickstart's model, pruned and validated. What is minimised are MACs, which do not depend on
 the machine's load.
@@ -11,15 +11,18 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from distributed import LocalCluster
+import psutil
 
 from onnxprune.loop.candidate import Spec, Trial
-from onnxprune.loop.engine import Dask, Engine, Local
+from onnxprune.loop.engine import Dask, Engine, Local, Ray
 from onnxprune.loop.knobs import read_knob
 from onnxprune.loop.search import front_of, optimise
 
@@ -45,19 +48,45 @@ def sweep(folder: Path, engine: Engine, trials: int) -> list[Trial]:
         engine.close()
 
 
+@contextmanager
+def dask() -> Iterator[tuple[Engine, Callable[[], list[int]]]]:
+    """An engine on two workers of this machine, and what tells their processes."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield Dask(cluster.scheduler_address), lambda: [worker.pid for worker in cluster.workers.values()]
+
+
+@contextmanager
+def ray() -> Iterator[tuple[Engine, Callable[[], list[int]]]]:
+    """The same of Ray: its workers are the processes that call themselves ray::evaluate while they run one."""
+    options = ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    subprocess.run(["ray", "start", "--head", *options], check=True, capture_output=True)
+    try:
+        yield Ray("auto"), lambda: [p.pid for p in psutil.process_iter() if p.name().startswith("ray::evaluate")]
+    finally:
+        subprocess.run(["ray", "stop"], check=True, capture_output=True)
+
+
+def kill_one(pids: Callable[[], list[int]]) -> None:
+    for pid in pids()[:1]:
+        os.kill(pid, signal.SIGKILL)
+        print(f"killed worker {pid}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--engine", choices=("dask", "ray"), default="dask")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         began = time.perf_counter()
         serial = sweep(Path(temporary, "serial"), Local(1), args.trials)
         alone = time.perf_counter() - began
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-            victim = next(iter(cluster.workers.values())).pid
-            threading.Timer(alone / 6, lambda: os.kill(victim, signal.SIGKILL)).start()
+        with (dask if args.engine == "dask" else ray)() as (engine, pids):
+            threading.Timer(alone / 6, kill_one, [pids]).start()
             began = time.perf_counter()
-            spread = sweep(Path(temporary, "spread"), Dask(cluster.scheduler_address), args.trials)
+            spread = sweep(Path(temporary, "spread"), engine, args.trials)
             together = time.perf_counter() - began
     same = [(t.values, t.code, t.loss, t.shares) for t in serial] == [
         (t.values, t.code, t.loss, t.shares) for t in spread
