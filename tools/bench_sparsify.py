@@ -35,7 +35,7 @@ from onnxprune.sparsity.masking import put_masked
 from onnxprune.sparsity.norms import norms_of
 from onnxprune.sparsity.patterns import parse_pattern
 from onnxprune.sparsity.reorder import reorder
-from onnxprune.sparsity.sequential import DAMPING, sparsify_layers
+from onnxprune.sparsity.sequential import sparsify_layers
 from onnxprune.sparsity.wanted import Request, settle
 from onnxprune.sparsity.weights import find_weights
 
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mask-input")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--positions", type=int, default=128)
-    parser.add_argument("--damping", type=float, default=DAMPING)
+    parser.add_argument("--damping", type=float, help="of all layers; else what serves held-out samples")
     parser.add_argument("--pattern", default="2:4")
     parser.add_argument("--sparsity", type=float)
     parser.add_argument("--allocation", default="uniform")

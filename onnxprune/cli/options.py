@@ -184,6 +184,10 @@ class Common:
     provider: Annotated[
         str, _option(_RUNTIME, "--provider", metavar="NAME", help="cpu, cuda, tensorrt, …, or the full name.")
     ] = "cpu"
+    provider_option: Annotated[
+        list[str] | None,
+        _option(_RUNTIME, "--provider-option", metavar="KEY=VALUE", help="Of the provider (repeatable)."),
+    ] = None
     threads: Annotated[
         int, _option(_RUNTIME, "--threads", min=0, metavar="N", help="Its threads; 0 leaves it the choice.")
     ] = 0

@@ -26,6 +26,17 @@ def read_bind(given: Iterable[str] | None) -> dict[str, int]:
     return found
 
 
+def read_provider_options(given: Iterable[str] | None) -> tuple[tuple[str, str], ...]:
+    """`["trt_sparsity_enable=1"]` -> `(("trt_sparsity_enable", "1"),)`. Raises SettingError."""
+    found = []
+    for text in given or ():
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise SettingError(f"--provider-option {text}: not of the form KEY=VALUE", remedy="as trt_fp16_enable=1")
+        found.append((key, value))
+    return tuple(found)
+
+
 def read_input_shapes(given: Iterable[str] | None) -> dict[str, list[int]]:
     """`["x:[2,3,224,224]"]` -> `{"x": [2, 3, 224, 224]}`; several may stand in one text. Raises SettingError."""
     found: dict[str, list[int]] = {}

@@ -91,6 +91,8 @@ def common_sets(common: Common) -> list[str]:
     for name in ("provider", "threads", "seed"):
         if getattr(common, name) != getattr(plain, name):
             found.append(f"defaults.{name}={getattr(common, name)}")
+    if common.provider_option:
+        found.append(f"defaults.provider-option={json.dumps(common.provider_option)}")
     if common.custom_op_library:
         listed = ", ".join(json.dumps(str(path.resolve())) for path in common.custom_op_library)
         found.append(f"defaults.custom-op-library=[{listed}]")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from onnxprune.cli.options import Analysis, Common
-from onnxprune.cli.reading import read_bind, read_input_shapes
+from onnxprune.cli.reading import read_bind, read_input_shapes, read_provider_options
 from onnxprune.errors import RuntimeMissingError, SettingError
 from onnxprune.runtime.ort import RunOptions, check_provider_name
 
@@ -37,7 +37,8 @@ class Session:
             if not library.is_file():
                 raise SettingError(f"--custom-op-library {library}: there is no such file", remedy="check the path")
         check_provider_name(common.provider)
-        self.options = RunOptions(common.provider, common.threads, tuple(map(str, libraries)), common.seed)
+        settings = read_provider_options(common.provider_option)
+        self.options = RunOptions(common.provider, common.threads, tuple(map(str, libraries)), common.seed, settings)
 
     def say(self, *things: Any) -> None:
         """Print sentences and tables for a person."""

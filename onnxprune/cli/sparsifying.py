@@ -77,9 +77,12 @@ class Ways:
         int, _option(_METHOD, "--positions", min=1, metavar="N", help="Places of each sample that are looked at.")
     ] = 128
     damping: Annotated[
-        float,
-        _option(_METHOD, "--damping", min=0, metavar="D", help="How much fits hold on to the dense weights."),
-    ] = 0.01
+        float | None,
+        _option(
+            _METHOD, "--damping", min=0, metavar="D",
+            help="How much fits hold on to the dense weights.  [default: by samples held back, layer by layer]",
+        ),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True)

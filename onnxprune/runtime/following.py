@@ -6,17 +6,19 @@ and with the outputs that the dense model has at the same places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnxprune.graph.view import GraphView
 from onnxprune.runtime.consumers import Consumer
-from onnxprune.runtime.data import Data
-from onnxprune.runtime.moments import RowProducts
+from onnxprune.runtime.data import Batch, Data
+from onnxprune.runtime.keeping import KeptRows, RowStore
+from onnxprune.runtime.moments import Named, RowProducts
 from onnxprune.runtime.ort import RunOptions
-from onnxprune.runtime.rows import Sampling
+from onnxprune.runtime.rows import Sampling, Tokens
 from onnxprune.runtime.stream import batch_for, stream
 
 DENSE, CHANGED = "dense", "changed"
@@ -26,12 +28,20 @@ DENSE, CHANGED = "dense", "changed"
 class Aim:
     """A consumer (of the changed model) and the value `target` (of the dense one) that its output should come near.
 
-    `minus` is a value of the changed model that is added to the output on the way to `target`.
+    `minus` is a value of the changed model that is added to the output on the way to `target`. `low` and `high` are
+    where what reads the target cuts it off: beyond them it does not matter how far.
     """
 
     consumer: Consumer
     target: str
     minus: str | None = None
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether what follows cuts the target off."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class Moments:
     """Means over rows x of the changed model and targets t, float64, per group of the consumer.
 
     `second` [groups, D, D] of x xᵀ, `mean` [groups, D] of x, `cross` [groups, D, K] of x tᵀ, `target_mean` [groups, K]
-    and `target_second` [groups, K] of t and its square; over `rows` rows. D as in Consumer.matrix.
+    and `target_second` [groups, K] of t and its square; over `rows` rows. D as in Consumer.matrix. `halves` are those
+    of every other sample, where there are two; `kept` some of the rows themselves, where the aim is cut.
     """
 
     second: np.ndarray
@@ -48,6 +59,8 @@ class Moments:
     target_mean: np.ndarray
     target_second: np.ndarray
     rows: int
+    halves: tuple[Moments, Moments] | None = None
+    kept: KeptRows | None = None
 
 
 @dataclass(frozen=True)
@@ -65,25 +78,66 @@ class Following:
     batch: int | None = None
 
 
-def accumulators(how: Following, aims: Sequence[Aim]) -> list[RowProducts]:
-    """What takes in the values of both models, one for each aim."""
-    sampling = Sampling(how.positions, how.seed)
-    return [
-        RowProducts(
-            aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target),
-            minus=None if aim.minus is None else (CHANGED, aim.minus),
-        )
-        for aim in aims
-    ]  # fmt: skip
+class AimSums:
+    """What takes in the values of both models for one aim: products of rows, in two halves, and rows to keep."""
+
+    def __init__(self, aim: Aim, how: Following) -> None:
+        sampling = Sampling(how.positions, how.seed)
+        minus = None if aim.minus is None else (CHANGED, aim.minus)
+        self._halves = [
+            RowProducts(
+                aim.consumer, replace(sampling, half=half), model=CHANGED, target=(DENSE, aim.target), minus=minus
+            )
+            for half in range(2)
+        ]  # fmt: skip
+        self._rows = RowStore(aim.consumer, sampling, CHANGED, (DENSE, aim.target), minus, how.data.samples)
+        self._is_cut = aim.is_cut
+
+    @property
+    def reads(self) -> Collection[tuple[str, str]]:
+        """See Accumulator."""
+        return self._halves[0].reads
+
+    @property
+    def nbytes(self) -> int:
+        """See Accumulator."""
+        return sum(half.nbytes for half in self._halves) + self._rows.nbytes
+
+    def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
+        """See Accumulator."""
+        for half in self._halves:
+            half.add(values, batch, tokens)
+        if self._is_cut:
+            self._rows.add(values, batch, tokens)
+
+    def result(self) -> Moments:
+        """What has been found."""
+        first, second = (_moments(half) for half in self._halves)
+        kept = self._rows.result() if self._is_cut else None
+        if not first.rows or not second.rows:
+            return replace(first if first.rows else second, kept=kept)
+        share = first.rows / (first.rows + second.rows)
+        joined = {
+            name: share * getattr(first, name) + (1 - share) * getattr(second, name)
+            for name in ("second", "mean", "cross", "target_mean", "target_second")
+        }
+        return Moments(**joined, rows=first.rows + second.rows, halves=(first, second), kept=kept)
 
 
-def moments_of(total: RowProducts) -> Moments:
-    """What an accumulator has found."""
+def _moments(total: RowProducts) -> Moments:
     found = total.result()
+    if "cross" not in found:
+        nothing = np.zeros((1, 0))
+        return Moments(found["second"], found["mean"], nothing, nothing, nothing, 0)
     return Moments(
         found["second"], found["mean"], found["cross"], found["target_mean"], found["target_second"],
         int(found["rows"]),
     )  # fmt: skip
+
+
+def accumulators(how: Following, aims: Sequence[Aim]) -> list[AimSums]:
+    """What takes in the values of both models, one for each aim."""
+    return [AimSums(aim, how) for aim in aims]
 
 
 def follow(
@@ -100,4 +154,4 @@ def follow(
         {DENSE: dense, CHANGED: changed}, sums, how.data,
         batch=how.batch or batch_for(dense, shapes, read), options=how.options, mask=how.mask, dtypes=dtypes,
     )  # fmt: skip
-    return [moments_of(total) for total in sums]
+    return [total.result() for total in sums]

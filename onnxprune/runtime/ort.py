@@ -28,18 +28,24 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 class RunOptions:
     """How to run: `provider` as "cpu", "cuda" or ONNX Runtime's full name; `threads` 0 for its own choice.
 
-    `seed` is that of made-up inputs.
+    `seed` is that of made-up inputs. `provider_options` are the provider's own, by name, such as the TensorRT
+    provider's trt_sparsity_enable.
     """
 
     provider: str = "cpu"
     threads: int = 0
     custom_op_libraries: tuple[str, ...] = field(default=())
     seed: int = 0
+    provider_options: tuple[tuple[str, str], ...] = field(default=())
 
 
 def options_from(fields: Mapping[str, Any]) -> RunOptions:
     """RunOptions from what `dataclasses.asdict` and JSON make of them."""
-    return RunOptions(**{**fields, "custom_op_libraries": tuple(fields["custom_op_libraries"])})
+    listed = {
+        "custom_op_libraries": tuple(fields["custom_op_libraries"]),
+        "provider_options": tuple((key, value) for key, value in fields["provider_options"]),
+    }
+    return RunOptions(**{**fields, **listed})
 
 
 INSTALL = "install one extra: `pip install onnxprune[cpu]`, or `onnxprune[gpu]` on Linux x86-64 and Windows"
@@ -102,7 +108,7 @@ def make_session(
     writes what each node took to a file whose name begins so, once it is asked to `end_profiling`.
 
     Raises SettingError where the provider does not really load (ONNX Runtime would fall back to the CPU with a
-    warning), and ModelError where ONNX Runtime refuses the model.
+    warning) or has not the options, and ModelError where ONNX Runtime refuses the model.
     """
     module = onnxruntime()
     session_options = module.SessionOptions()
@@ -130,7 +136,9 @@ def make_session(
     remedy = "run `onnxprune doctor`, or use --provider cpu"
     try:
         # without fallback: it prints to standard output, and runs on what was not asked for
-        session = module.InferenceSession(source, session_options, providers=[name], enable_fallback=0)
+        session = module.InferenceSession(
+            source, session_options, providers=[(name, dict(options.provider_options))], enable_fallback=0
+        )
     except Exception as error:
         if name != CPU and why_not(name) is not None:
             raise SettingError(f"{no_provider}: {first_line(error)}", remedy=remedy) from error
@@ -140,6 +148,13 @@ def make_session(
         ) from error
     if name not in session.get_providers():
         raise SettingError(f"{no_provider}, only {', '.join(session.get_providers())} does", remedy=remedy)
+    known = session.get_provider_options().get(name, {})
+    for key, _ in options.provider_options:
+        if key not in known:  # some providers pass over what they do not know
+            raise SettingError(
+                f"--provider-option {key}: {name} has no such option",
+                remedy=f"it has {', '.join(sorted(known))}" if known else "leave it out",
+            )
     return session
 
 

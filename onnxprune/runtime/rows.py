@@ -26,13 +26,19 @@ Named = Mapping[str, Values]
 
 @dataclass(frozen=True)
 class Sampling:
-    """At most `positions` rows of each sample (None: all), drawn with `seed`."""
+    """At most `positions` rows of each sample (None: all), drawn with `seed`.
+
+    With `half`, 0 or 1, of every other sample alone: the even or the odd ones.
+    """
 
     positions: int | None = 256
     seed: int = 0
+    half: int | None = None
 
     def draw(self, sample: int, places: int, allowed: np.ndarray | None = None) -> np.ndarray:
         """The drawn places (sorted int64) of `places`, of those that are true in `allowed` if given."""
+        if self.half is not None and sample % 2 != self.half:
+            return np.zeros(0, np.int64)
         candidates = np.arange(places) if allowed is None else np.flatnonzero(allowed)
         if self.positions is None or len(candidates) <= self.positions:
             return candidates

@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from onnxprune.graph.view import GraphView, Node
 from onnxprune.runtime.fixed import fixed_value
-from onnxprune.runtime.following import CHANGED, DENSE, Aim, Following, Moments, accumulators, moments_of
+from onnxprune.runtime.following import CHANGED, DENSE, Aim, Following, Moments, accumulators
 from onnxprune.runtime.held import Shelf
 from onnxprune.runtime.ort import RunOptions, make_session, run
 from onnxprune.runtime.rows import Tokens
@@ -139,7 +139,7 @@ class Walking:
             found = {name: self._step(name, index, *step) for name, step in steps.items()}
             for total in sums:
                 total.add(found, item, self._tokens[index])
-        return [moments_of(total) for total in sums]
+        return [total.result() for total in sums]
 
     def _step(
         self, name: str, index: int, session: Any, read: Sequence[str], made: Sequence[str], kept: Sequence[str],

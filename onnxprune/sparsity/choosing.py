@@ -18,6 +18,7 @@ from onnxprune.sparsity.masks import keep_blocks, keep_nm, keep_share
 from onnxprune.sparsity.patterns import Pattern
 
 _SWEEPS = 20
+_REVISIONS = 3
 _OBS_CHOICES = 70  # ways to choose from a group (8 over 4) up to which all are compared
 
 
@@ -94,6 +95,13 @@ def by_fit(problem: Problem) -> Chosen:
         found = least_squares(problem.h, problem.c, mask)
         mask, _ = descend(problem.h, problem.c, found, mask, problem.groups, problem.pattern.n, _SWEEPS)
     return mask, least_squares(problem.h, problem.c, mask)
+
+
+def revised(problem: Problem, mask: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """A mask that serves the problem no worse than `mask` with weights `w`; the same where groups are large or none."""
+    if not _is_small(problem.pattern):
+        return mask
+    return descend(problem.h, problem.c, w, mask, problem.groups, problem.pattern.n, _REVISIONS)[0]
 
 
 def _swept(problem: Problem, w: np.ndarray) -> Chosen:

@@ -1,9 +1,10 @@
-"""Search for an order of columns in which N:M keeps more: tabu search over swaps, every gain exact.
+"""Search for an order of columns in which N:M keeps more: swaps, every gain exact.
 
 For column i of a group let a be the largest and b the second largest score of the group's other columns, per row. With
 column j in i's place the group keeps the sum over rows of a + max(b, w_j). So one matrix, M[i, j] = sum of max(b_i,
 w_j), gives the gain of every swap, and a swap changes only the rows of M of the two groups that it touches. That is for
-2:4; the search serves no other pattern. Pool and Yu 2021 (NVIDIA's ASP) search the same swaps with a GPU's help.
+2:4; the search serves no other pattern. Few columns are searched by tabu search with all gains at hand, many by
+annealing (anneal.py). Pool and Yu 2021 (NVIDIA's ASP) search the same swaps with a GPU's help.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GROUP = 4
+from onnxprune.sparsity.anneal import annealed
+from onnxprune.sparsity.groups import GROUP, kept_by_2_4, terms
+
 _SMALL = 160  # columns up to which several searches run side by side
 _SIDE_BY_SIDE = 8
-_KICKED = 12  # one group in so many is kicked
 _STEPS = 300
-_PATIENCE = 400  # kicks that bring nothing before a search ends
 _LEAST = 1e-6  # of what a group keeps: what a swap gains at least
 _CHUNK = 1 << 18
-_SPEED = 3e8  # sums of two that are looked at in a second, at the least
+_SPEED = 1e9  # sums of two that are looked at in a second, at the least
+_ROUNDS = 200  # of annealing, at the least
 _LEAST_ROWS = 64
 
 
@@ -32,13 +34,6 @@ class Order:
     order: np.ndarray
     before: float
     after: float
-
-
-def kept_by_2_4(columns: np.ndarray) -> float:
-    """The sum of scores [columns, rows] that 2:4 keeps, groups running over columns; a tail that fills none counts."""
-    whole = len(columns) // GROUP * GROUP
-    grouped = np.sort(columns[:whole].reshape(-1, GROUP, columns.shape[1]), axis=1)
-    return float(grouped[:, 2:].sum(dtype=np.float64) + columns[whole:].sum(dtype=np.float64))
 
 
 def best_order(columns: np.ndarray, seconds: float = 1.0, seed: int = 0) -> Order:
@@ -54,31 +49,27 @@ def best_order(columns: np.ndarray, seconds: float = 1.0, seed: int = 0) -> Orde
     if whole < 2 * GROUP or not columns.any():
         return Order(identity, before, before)
     rng = np.random.default_rng(seed)
-    rows = max(_LEAST_ROWS, int(seconds * _SPEED / whole**2))
-    if columns.shape[1] > rows:  # the search would not get through its first look at all of them
+    rows = max(_LEAST_ROWS, int(seconds * _SPEED / (whole * _SMALL if whole <= _SMALL else _ROUNDS * 4 * whole)))
+    if columns.shape[1] > rows:  # the search would hardly begin with all of them
         columns_seen = columns[:whole, np.sort(rng.choice(columns.shape[1], rows, replace=False))]
     else:
         columns_seen = columns[:whole]
     scores = np.ascontiguousarray(columns_seen, np.float32)
-    order = np.concatenate([_searched(scores, rng, started + seconds), identity[whole:]])
+    order = np.concatenate([_searched(scores, rng, started, started + seconds), identity[whole:]])
     after = kept_by_2_4(columns[order])
     return Order(order, before, after) if after > before else Order(identity, before, before)
 
 
-def _searched(scores: np.ndarray, rng: np.random.Generator, deadline: float) -> np.ndarray:
-    """Tabu search from several orders in turn; of many columns one order, kicked and descended from again.
+def _searched(scores: np.ndarray, rng: np.random.Generator, started: float, deadline: float) -> np.ndarray:
+    """Of many columns by annealing; else tabu search from several orders in turn.
 
-    Ends, time or not, where a long while has brought nothing.
+    That ends, time or not, where a long while has brought nothing.
     """
+    if len(scores) > _SMALL:
+        return annealed(scores, rng, started, deadline)
     first = _Search(scores, np.arange(len(scores)), rng)
     first.descend(deadline)
     idle, best = 0, first.best
-    if len(scores) > _SMALL:
-        while time.perf_counter() < deadline and idle < _PATIENCE:
-            first.kick(max(2, len(scores) // GROUP // _KICKED))
-            first.descend(deadline)
-            idle, best = (0, first.best) if first.best > best else (idle + 1, best)
-        return first.best_order
     first.tabu(_STEPS, deadline)
     searches = [first]
     turn, patience = 0, max(4, len(scores) // 3)
@@ -95,31 +86,13 @@ def _searched(scores: np.ndarray, rng: np.random.Generator, deadline: float) -> 
     return max(searches, key=lambda search: search.best).best_order
 
 
-def _terms(members: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of groups [..., 4, rows]: per group what it keeps; per column the sum of a [..., 4], and b [..., 4, rows]."""
-    ranked = np.sort(members, axis=-2)
-    first, second, third = ranked[..., 3:4, :], ranked[..., 2:3, :], ranked[..., 1:2, :]
-    kept = (first + second).sum(axis=-1)[..., 0]
-    a = np.where(members >= first, second, first).sum(axis=-1)
-    b = np.where(members >= second, third, second)
-    return kept, a, b
-
-
 def _met(b: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Sums of max(b_i, w_j) over rows, [i, j], a part at a time that stays in the cache."""
-    found = np.empty((len(b), len(scores)), np.float32)
+    found, ones = np.empty((len(b), len(scores)), np.float32), np.ones(scores.shape[1], np.float32)
     step = max(1, _CHUNK // scores.size)
-    if step > 1:
-        for start in range(0, len(b), step):
-            some = b[start : start + step]
-            np.maximum(some[:, None], scores[None]).sum(axis=2, out=found[start : start + step])
-        return found
-    wide = max(1, _CHUNK // scores.shape[1])
-    buffer = np.empty((wide, scores.shape[1]), np.float32)
-    for at in range(0, len(scores), wide):
-        some = scores[at : at + wide]
-        for i in range(len(b)):
-            np.maximum(b[i], some, out=buffer[: len(some)]).sum(axis=1, out=found[i, at : at + len(some)])
+    for start in range(0, len(b), step):
+        larger = np.maximum(b[start : start + step, None], scores[None])
+        found[start : start + step] = larger @ ones
     return found
 
 
@@ -141,14 +114,13 @@ class _Search:
     def _refresh(self, groups: np.ndarray) -> None:
         """Bring what is known of these groups up to date."""
         places = (groups[:, None] * GROUP + np.arange(GROUP)).reshape(-1)
-        kept, a, b = _terms(self._placed[places].reshape(len(groups), GROUP, -1))
+        kept, a, b = terms(self._placed[places].reshape(len(groups), GROUP, -1))
         self._kept[groups] = kept
         change = _met(b.reshape(len(places), -1), self._placed)
         change += (a - kept[:, None]).reshape(-1, 1)
         self._change[places] = change
         gains = change + self._change[:, places].T
-        for at in range(GROUP):  # the four places of the group of each
-            gains[np.arange(len(places)), places // GROUP * GROUP + at] = -np.inf
+        gains[np.arange(len(places))[:, None], (places // GROUP * GROUP)[:, None] + np.arange(GROUP)] = -np.inf
         self._gains[places] = gains
         self._gains[:, places] = gains.T
 
@@ -201,15 +173,3 @@ class _Search:
             until[self.order[(p, q)[sides[step]]]] = step + waits[step]
             self._swap(np.asarray([p]), np.asarray([q]))
             now = self._remember()
-
-    def kick(self, groups: int) -> None:
-        """From the best order, random swaps between that many groups."""
-        changed = np.flatnonzero((self.order != self.best_order).reshape(-1, GROUP).any(axis=1))
-        if len(changed):
-            moves = np.argsort(self.order)[self.best_order]
-            self._placed, self._change = self._placed[moves], self._change[:, moves]
-            self.order = self.best_order.copy()
-            self._refresh(changed)
-        chosen = self._rng.permutation(self._groups)[: groups // 2 * 2].reshape(2, -1)
-        at = chosen * GROUP + self._rng.integers(0, GROUP, chosen.shape)
-        self._swap(at[0], at[1])

@@ -16,7 +16,8 @@ from onnxprune.coupling.orders import Orders
 from onnxprune.coupling.permuting import Permutable, classes_at, find_permutable
 from onnxprune.edit.rearrange import rearrange
 from onnxprune.graph.model import Model
-from onnxprune.sparsity.permute import GROUP, best_order
+from onnxprune.sparsity.groups import GROUP
+from onnxprune.sparsity.permute import best_order
 from onnxprune.sparsity.stored import arrays_of, magnitudes
 from onnxprune.sparsity.wanted import Target
 from onnxprune.sparsity.weights import Use

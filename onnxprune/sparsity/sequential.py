@@ -20,31 +20,29 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.runtime.following import Aim, Following, Moments, follow
 from onnxprune.runtime.walking import Walking, can_walk
-from onnxprune.sparsity.choosing import Method, Problem, repaired
+from onnxprune.sparsity.choosing import Method, Problem, repaired, revised
+from onnxprune.sparsity.cut import ROUNDS, freed
 from onnxprune.sparsity.fit import least_squares
 from onnxprune.sparsity.layers import Layer, depths
 from onnxprune.sparsity.stored import put_operand
+from onnxprune.sparsity.sums import DEFAULT, Sums, best_damping
 from onnxprune.sparsity.wanted import Target
 
 log = logging.getLogger(__name__)
-
-DAMPING = 0.01
-"""Of the mean of the second moments' diagonal, added to it and drawn towards the dense weights."""
-
-_TINY = 1e-30  # where nothing but zeros flows
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A layer's share of zeros and, of its outputs' variance, the share that is not met, before and after."""
+    """A layer's share of zeros, of its targets' variance the share that is not met, and the damping of its fit."""
 
     name: str
     title: str
     zeros: float
     error: float
     rows: int
+    damping: float
 
 
 def sparsify_layers(
@@ -55,13 +53,15 @@ def sparsify_layers(
     how: Following,
     *,
     repair: bool,
-    damping: float = DAMPING,
+    damping: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[Model, list[Fitted]]:
     """The model with the layers whose weight is in `targets` made sparse by `method`, in order of their stages.
 
     With `repair` all weights that stay, those of layers without a target too, are fitted to the dense outputs under
-    their mask. Raises what `Following` raises.
+    their mask. `damping` is a share of the mean of the second moments' diagonal that is added to it and drawn towards
+    the dense weights; None for the one that serves samples best that a fit has not seen, layer by layer. Raises what
+    `Following` raises.
     """
     model = coupling.view.model.copy()
     view = GraphView(model, coupling.view)
@@ -102,88 +102,72 @@ def _batches(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
 
 def _fit(
     coupling: Coupling, view: GraphView, layer: Layer, target: Target | None, moments: Moments, method: Method,
-    repair: bool, damping: float,
+    repair: bool, damping: float | None,
 ) -> Fitted:  # fmt: skip
     stored = coupling.view.model.array(coupling.view.constants[layer.weight.name])
     operand = layer.use.operand.arrange([stored.astype(np.float64)])
     dense = layer.consumer.matrix(operand)
-    sums = _Sums.of(layer, moments)
+    sums = Sums.of(layer, moments)
     aims = method.aims or repair
-    taps = layer.consumer.window.taps if layer.consumer.window else 1
-    fresh, kept = np.empty(dense.shape), 0
-    for block in range(len(dense)):
-        w = dense[block]
-        h, c = sums.damped(block, w, damping, centred=aims and sums.centred)
-        if target is None:
-            fresh[block] = least_squares(h, c, np.ones(w.shape, bool))
-            kept += w.size
-            continue
-        if method.aims:
-            mask, fresh[block] = method.choose(Problem(target.pattern, target.share, taps, w, h, c))
-        else:
-            plain, _ = sums.damped(block, w, damping, centred=False)
-            mask, fresh[block] = method.choose(Problem(target.pattern, target.share, taps, w, plain, plain @ w))
-            if repair:
-                fresh[block] = repaired(Problem(target.pattern, target.share, taps, w, h, c), mask)
-        kept += int(mask.sum())
+    if damping is None:
+        damping = best_damping(layer, moments, dense, _guess(layer, target, sums, dense)) if aims else DEFAULT
+    masks, fresh = _chosen(layer, target, sums, dense, method, repair, damping)
+    if aims and moments.kept is not None and (sums.centred or layer.bias is None):
+        whole = sums
+        for _ in range(ROUNDS):
+            sums = freed(whole, layer.aim, moments.kept, fresh)
+            for block, w in enumerate(dense):
+                h, c = sums.damped(block, w, damping, centred=sums.centred)
+                if target is not None and method.aims:
+                    problem = Problem(target.pattern, target.share, _taps(layer), w, h, c)
+                    masks[block] = revised(problem, masks[block], fresh[block])
+                fresh[block] = least_squares(h, c, masks[block])
     values = layer.consumer.from_matrix(fresh, np.empty(operand.shape, np.float64))
     _put(view, put_operand(layer.use, values, {layer.weight.name: stored}))
     if aims and sums.centred and layer.bias is not None:
         fitted = sums.bias(fresh).reshape(-1)
         kind = coupling.view.model.array(coupling.view.constants[layer.bias.name])
         _put(view, {layer.bias.name: fitted.reshape(kind.shape).astype(kind.dtype)})
-    return Fitted(layer.weight.name, layer.consumer.title, 1 - kept / dense.size, sums.error(fresh), moments.rows)
+    zeros = 1 - float(masks.mean())
+    return Fitted(layer.weight.name, layer.consumer.title, zeros, sums.error(fresh), moments.rows, damping)
+
+
+def _guess(layer: Layer, target: Target | None, sums: Sums, dense: np.ndarray) -> np.ndarray | None:
+    """Masks that are near enough to those that will be chosen to find a damping for; None without a target."""
+    if target is None:
+        return None
+    masks = np.empty(dense.shape, bool)
+    for block, w in enumerate(dense):
+        h, c = sums.damped(block, w, DEFAULT, centred=sums.centred)
+        problem = Problem(target.pattern, target.share, _taps(layer), w, h, c)
+        masks[block] = problem.keep(np.abs(problem.goal) * np.sqrt(np.diag(h))[:, None])
+    return masks
+
+
+def _chosen(
+    layer: Layer, target: Target | None, sums: Sums, dense: np.ndarray, method: Method, repair: bool, damping: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks and weights [groups, D, R] by the method, and by least squares under its mask if that is to be."""
+    masks, fresh = np.ones(dense.shape, bool), np.empty(dense.shape)
+    taps = _taps(layer)
+    for block, w in enumerate(dense):
+        h, c = sums.damped(block, w, damping, centred=(method.aims or repair) and sums.centred)
+        if target is None:
+            fresh[block] = least_squares(h, c, masks[block])
+        elif method.aims:
+            masks[block], fresh[block] = method.choose(Problem(target.pattern, target.share, taps, w, h, c))
+        else:
+            plain, _ = sums.damped(block, w, damping, centred=False)
+            masks[block], fresh[block] = method.choose(Problem(target.pattern, target.share, taps, w, plain, plain @ w))
+            if repair:
+                fresh[block] = repaired(Problem(target.pattern, target.share, taps, w, h, c), masks[block])
+    return masks, fresh
+
+
+def _taps(layer: Layer) -> int:
+    return layer.consumer.window.taps if layer.consumer.window else 1
 
 
 def _put(view: GraphView, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         put_array(view, name, array)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Moments of a layer in units of its product: the gain divided out, a bias that cannot change taken off."""
-
-    second: np.ndarray
-    mean: np.ndarray
-    cross: np.ndarray
-    target_mean: np.ndarray
-    target_second: np.ndarray
-    gain: float
-    centred: bool
-
-    @classmethod
-    def of(cls, layer: Layer, moments: Moments) -> _Sums:
-        gain, bias = layer.consumer.gain, layer.bias
-        centred = bias is not None and bias.is_own and bias.values.size == moments.target_mean.size
-        cross, mean, second = moments.cross, moments.target_mean, moments.target_second
-        if bias is not None and not centred:
-            offset = np.broadcast_to(bias.values, mean.size).reshape(mean.shape)
-            second = second - 2 * offset * mean + offset**2
-            cross = cross - moments.mean[:, :, None] * offset[:, None, :]
-            mean = mean - offset
-        return cls(moments.second, moments.mean, cross / gain, mean, second, gain, centred)
-
-    def damped(self, block: int, w: np.ndarray, damping: float, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-        """H and C of a block, around the means if `centred`, with the diagonal raised and C drawn towards `w`."""
-        h, c = self.second[block], self.cross[block]
-        if centred:
-            h = h - np.outer(self.mean[block], self.mean[block])
-            c = c - np.outer(self.mean[block], self.target_mean[block] / self.gain)
-        raised = damping * max(float(np.diag(h).mean()), _TINY)
-        return h + raised * np.eye(len(h)), c + raised * w
-
-    def bias(self, w: np.ndarray) -> np.ndarray:
-        """What the means leave, [groups, R]."""
-        return np.asarray(self.target_mean - self.gain * np.einsum("gd,gdr->gr", self.mean, w))
-
-    def error(self, w: np.ndarray) -> float:
-        """The share of the targets' variance that is not met; the best bias is counted in where there is one."""
-        variance = self.target_second - self.target_mean**2
-        h, c, whole = self.second, self.cross, self.target_second
-        if self.centred:
-            h = h - self.mean[:, :, None] * self.mean[:, None, :]
-            c = c - self.mean[:, :, None] * self.target_mean[:, None, :] / self.gain
-            whole = variance
-        left = whole.sum() + self.gain**2 * (np.einsum("gdr,gde,ger->", w, h, w, optimize=True) - 2 * (c * w).sum())
-        return float(max(left, 0) / max(float(variance.sum()), _TINY))

@@ -232,7 +232,7 @@ def test_a_report_at_the_end(command: Command, folder: Path) -> None:
 def test_settings_are_the_options_of_the_command() -> None:
     for kind in KINDS:
         names = set(settings_of(kind))
-        assert {"seed", "threads", "provider", "custom-op-library"} <= names
+        assert {"seed", "threads", "provider", "provider-option", "custom-op-library"} <= names
         assert not names & {"json", "verbose", "quiet", "output", "dry-run", "model"}
     assert settings_of("prune")["balanced"].off == "--no-balanced"
     assert settings_of("apply")["plan"].positional

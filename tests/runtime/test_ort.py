@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from onnxprune.errors import ModelError, SettingError
-from onnxprune.runtime.ort import RunOptions, check_provider_name, first_line, make_session, provider_name, run
+from onnxprune.runtime.ort import (
+    RunOptions,
+    check_provider_name,
+    first_line,
+    make_session,
+    options_from,
+    provider_name,
+    run,
+    why_not,
+)
 from tests.support.planning import conv_chain
 
 X = np.ones((1, 3, 8, 8), np.float32)
@@ -62,6 +74,28 @@ def test_external_data_of_serialized_models(tmp_path: Path) -> None:
 def test_provider_names(name: str) -> None:
     check_provider_name(name)
     assert provider_name(name) == "CPUExecutionProvider"
+
+
+def test_options_reach_the_provider_or_are_refused() -> None:
+    """The CPU's provider has none; one that does not load here is asked with its options, and says why it does not."""
+    with pytest.raises(
+        SettingError, match=r"--provider-option arena: CPUExecutionProvider has no such option\. leave it out"
+    ):
+        make_session(conv_chain().SerializeToString(), RunOptions(provider_options=(("arena", "1"),)))
+    if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no TensorRT provider")
+    options = RunOptions("tensorrt", provider_options=(("trt_sparsity_enable", "1"), ("trt_fp16_enable", "1")))
+    if why_not("TensorrtExecutionProvider") is not None:
+        with pytest.raises(SettingError, match="--provider tensorrt does not load on this machine"):
+            make_session(conv_chain().SerializeToString(), options)
+    else:
+        session = make_session(conv_chain().SerializeToString(), options)
+        assert session.get_provider_options()["TensorrtExecutionProvider"]["trt_sparsity_enable"] == "1"
+
+
+def test_options_survive_the_way_to_another_process() -> None:
+    options = RunOptions(custom_op_libraries=("a.so",), provider_options=(("k", "v"),))
+    assert options_from(json.loads(json.dumps(asdict(options)))) == options
 
 
 def test_a_provider_of_another_machine() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxprune.sparsity.permute import _Search, best_order, kept_by_2_4
+from onnxprune.sparsity.anneal import _State
+from onnxprune.sparsity.groups import kept_by_2_4
+from onnxprune.sparsity.permute import _Search, best_order
 
 FOREVER = 1e6  # a search ends by itself where nothing more is found: no result here hangs on the clock
 
@@ -25,9 +27,33 @@ def test_gains_are_what_a_swap_really_gains() -> None:
             order[[p, q]] = order[[q, p]]
             assert search._gains[p, q] == pytest.approx(kept_by_2_4(scores[order]) - before, abs=1e-4)
         search._swap(np.array([1, 9]), np.array([6, 14]))
-    search.kick(4)
-    assert sorted(search.order.tolist()) == list(range(16))
     assert search._kept.sum() == pytest.approx(kept_by_2_4(scores[search.order]), rel=1e-5)
+
+
+def test_gains_of_pairs_are_what_a_swap_really_gains() -> None:
+    scores = np.random.default_rng(0).random((16, 9)).astype(np.float32)
+    state = _State(scores)
+    rng = np.random.default_rng(1)
+    for _ in range(3):  # after some rounds, too
+        order = state._order.reshape(-1).copy()
+        before = kept_by_2_4(scores[order])
+        assert state._sum() == pytest.approx(before, rel=1e-5)
+        gains = state._gains(np.array([0, 3]), np.array([2, 1])).reshape(2, 4, 4)
+        for pair, (p, q) in ((0, (1, 11)), (1, (14, 4))):
+            other = order.copy()
+            other[[p, q]] = other[[q, p]]
+            assert gains[pair, p % 4, q % 4] == pytest.approx(kept_by_2_4(scores[other]) - before, abs=1e-4)
+        state.round(rng, 0.5)
+    assert sorted(state.best().tolist()) == list(range(16))
+
+
+def test_annealing_finds_what_was_planted() -> None:
+    columns = np.ones((200, 16), np.float32)
+    columns[:100] = 10
+    state, rng = _State(columns), np.random.default_rng(0)
+    for _ in range(400):
+        state.round(rng, 0.1)
+    assert kept_by_2_4(columns[state.best()]) == 16 * 100 * 10
 
 
 def test_a_planted_order_is_found() -> None:
