@@ -13,37 +13,17 @@ fit to outputs behind the Relu.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from onnxprune.repair.fit import GAIN, Fit, Moments, Solver
 from onnxprune.repair.samples import Samples
+from onnxprune.runtime.bounds import Bounds
 
 ROUNDS = 8
 
 Weights = tuple[np.ndarray, np.ndarray]
 """Weight [g, D, K] and bias [g, K] (float64)."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What the operator behind a layer clips to; infinite where it does not."""
-
-    low: float = -np.inf
-    high: float = np.inf
-
-    def missing(self, given: np.ndarray, total: np.ndarray) -> np.ndarray:
-        """What `given` lacks to give what `total` does, once both are clipped: none where both lie beyond a bound."""
-        missing = total - given
-        below, above = total <= self.low, total >= self.high
-        missing[below] = np.minimum(self.low - given[below], 0)
-        missing[above] = np.maximum(self.high - given[above], 0)
-        return np.asarray(missing)
-
-    def clip(self, values: np.ndarray) -> np.ndarray:
-        """What comes out behind it."""
-        return np.asarray(np.clip(values, self.low, self.high))
 
 
 def fit_behind(

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.graph.view import GraphView, Node
-from onnxprune.repair.clipped import Bounds
+from onnxprune.runtime.bounds import Bounds, bounds_behind
 from onnxprune.runtime.consumers import Consumer, Source
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
@@ -142,27 +142,6 @@ def _shortcut(coupling: Coupling, output: str) -> tuple[str | None, str | None]:
     if shapes.get(add.outputs[0]) != shapes.get(output):  # it is spread over more places than the layer has
         return None, None
     return other, add.outputs[0]
-
-
-def bounds_behind(coupling: Coupling, name: str) -> Bounds | None:
-    """What a value is clipped to before anything else reads it; None where it is not."""
-    view = coupling.view
-    readers = view.consumers.get(name, ())
-    if len(readers) != 1 or view.leaves(name) or readers[0][1] != 0 or readers[0][0].domain:
-        return None
-    node = readers[0][0]
-    if node.op == "Relu":
-        return Bounds(0.0)
-    if node.op != "Clip":
-        return None
-    limits = [node.attrs.get(side) for side in ("min", "max")]
-    for position, key in enumerate(node.inputs[1:]):
-        value = coupling.shapes.value.get(key)
-        if key and (value is None or value.size != 1):
-            return None
-        limits[position] = None if value is None else value.item()
-    low, high = limits
-    return Bounds(-np.inf if low is None else float(low), np.inf if high is None else float(high))
 
 
 _KEEPERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"})

@@ -6,19 +6,20 @@ and with the outputs that the dense model has at the same places.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnxprune.graph.view import GraphView
+from onnxprune.runtime.bounds import Bounds
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch, Data
 from onnxprune.runtime.keeping import KeptRows, RowStore
-from onnxprune.runtime.moments import Named, RowProducts
+from onnxprune.runtime.moments import RowProducts
 from onnxprune.runtime.ort import RunOptions
-from onnxprune.runtime.rows import Sampling, Tokens
+from onnxprune.runtime.pairs import PairReader
+from onnxprune.runtime.rows import Named, Sampling, Tokens
 from onnxprune.runtime.stream import batch_for, stream
 
 DENSE, CHANGED = "dense", "changed"
@@ -28,20 +29,14 @@ DENSE, CHANGED = "dense", "changed"
 class Aim:
     """A consumer (of the changed model) and the value `target` (of the dense one) that its output should come near.
 
-    `minus` is a value of the changed model that is added to the output on the way to `target`. `low` and `high` are
-    where what reads the target cuts it off: beyond them it does not matter how far.
+    `minus` is a value of the changed model that is added to the output on the way to `target`; `bounds` what the
+    target is clipped to before anything reads it.
     """
 
     consumer: Consumer
     target: str
     minus: str | None = None
-    low: float = -math.inf
-    high: float = math.inf
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether what follows cuts the target off."""
-        return math.isfinite(self.low) or math.isfinite(self.high)
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Moments:
 
     `second` [groups, D, D] of x xᵀ, `mean` [groups, D] of x, `cross` [groups, D, K] of x tᵀ, `target_mean` [groups, K]
     and `target_second` [groups, K] of t and its square; over `rows` rows. D as in Consumer.matrix. `halves` are those
-    of every other sample, where there are two; `kept` some of the rows themselves, where the aim is cut.
+    of every other sample, where there are two; `kept` some of the rows themselves, where the aim has bounds.
     """
 
     second: np.ndarray
@@ -90,8 +85,10 @@ class AimSums:
             )
             for half in range(2)
         ]  # fmt: skip
-        self._rows = RowStore(aim.consumer, sampling, CHANGED, (DENSE, aim.target), minus, how.data.samples)
-        self._is_cut = aim.is_cut
+        self._rows = None
+        if aim.bounds is not None:
+            pairs = PairReader(aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target), minus=minus)
+            self._rows = RowStore(pairs, how.data.samples)
 
     @property
     def reads(self) -> Collection[tuple[str, str]]:
@@ -101,19 +98,19 @@ class AimSums:
     @property
     def nbytes(self) -> int:
         """See Accumulator."""
-        return sum(half.nbytes for half in self._halves) + self._rows.nbytes
+        return sum(half.nbytes for half in self._halves) + (0 if self._rows is None else self._rows.nbytes)
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
         for half in self._halves:
             half.add(values, batch, tokens)
-        if self._is_cut:
+        if self._rows is not None:
             self._rows.add(values, batch, tokens)
 
     def result(self) -> Moments:
         """What has been found."""
         first, second = (_moments(half) for half in self._halves)
-        kept = self._rows.result() if self._is_cut else None
+        kept = None if self._rows is None else self._rows.result()
         if not first.rows or not second.rows:
             return replace(first if first.rows else second, kept=kept)
         share = first.rows / (first.rows + second.rows)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
-from onnxprune.runtime.moments import Named
-from onnxprune.runtime.rows import RowReader, Sampling, Tokens
+from onnxprune.runtime.pairs import PairReader
+from onnxprune.runtime.rows import Named, Tokens
 
 LIMIT = 1 << 28
 """Bytes of rows and targets that are kept of one consumer."""
@@ -26,14 +25,10 @@ class KeptRows:
 
 
 class RowStore:
-    """Takes the rows that RowProducts does of the same sampling, each of them or every so many, by what fits."""
+    """Takes pairs of rows and aims in, each of them or every so many, by what fits; `samples` are expected."""
 
-    def __init__(
-        self, consumer: Consumer, sampling: Sampling, model: str, target: tuple[str, str],
-        minus: tuple[str, str] | None, samples: int | None, limit: int = LIMIT,
-    ) -> None:  # fmt: skip
-        self._reader, self._model, self._target, self._minus = RowReader(consumer, sampling), model, target, minus
-        self._samples, self._limit = samples or 1, limit
+    def __init__(self, reader: PairReader, samples: int | None, limit: int = LIMIT) -> None:
+        self._reader, self._samples, self._limit = reader, samples or 1, limit
         self._every, self._next = 0, 0
         self._parts: list[tuple[np.ndarray, ...]] = []
 
@@ -44,19 +39,15 @@ class RowStore:
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
-        target = values[self._target[0]][self._target[1]].astype(np.float32, copy=False)
-        minus = None if self._minus is None else values[self._minus[0]][self._minus[1]].astype(np.float32, copy=False)
-        aims = [target] if minus is None else [target - minus, np.broadcast_to(minus, target.shape)]
-        reads = [self._reader.read(values[self._model], batch, tokens, aim) for aim in aims]
-        for pieces in zip(*reads, strict=True):
-            rows = pieces[0][0]
-            arrays = [rows, *(aim for _, aim in pieces if aim is not None)]
+        for pair in self._reader.read(values, batch, tokens):
+            arrays = [array for array in pair if array is not None]
             if not self._every:
                 whole = sum(array.nbytes for array in arrays) * self._samples
                 self._every = max(1, math.ceil(whole / self._limit))
             start = (-self._next) % self._every
-            self._next += rows.shape[1]
-            self._parts.append(tuple(np.ascontiguousarray(array[:, start :: self._every]) for array in arrays))
+            self._next += arrays[0].shape[1]
+            # copies: a part may be a view of a whole batch
+            self._parts.append(tuple(array[:, start :: self._every].copy() for array in arrays))
 
     def result(self) -> KeptRows | None:
         """All that was kept, None where nothing was."""

@@ -7,13 +7,13 @@ what the shortcut has lost. Layers of one stage do not read each other.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.graph.view import GraphView, Node
+from onnxprune.runtime.bounds import bounds_behind
 from onnxprune.runtime.consumers import Consumer, consumers_of
 from onnxprune.runtime.following import Aim
 from onnxprune.sparsity.weights import Use, Weight, Weights
@@ -66,7 +66,9 @@ def find_layers(coupling: Coupling, weights: Weights) -> tuple[Layer, ...]:
     for node, (consumer, weight, use) in layers.items():
         bias, target, minus = _behind(coupling, view.nodes[node], depth)
         stage = depth[view.nodes[node].outputs[0]] - 1
-        found.append(Layer(consumer, weight, use, bias, Aim(consumer, target, minus, *_cut(view, target)), stage))
+        found.append(
+            Layer(consumer, weight, use, bias, Aim(consumer, target, minus, bounds_behind(coupling, target)), stage)
+        )
     return tuple(sorted(found, key=lambda layer: (layer.stage, layer.consumer.node)))
 
 
@@ -106,31 +108,6 @@ def _behind(coupling: Coupling, node: Node, depth: dict[str, int]) -> tuple[Bias
         ):
             return bias, add.outputs[0], other
     return bias, value, None
-
-
-def _cut(view: GraphView, value: str) -> tuple[float, float]:
-    """Where the Relu or Clip that alone reads a value cuts it off; infinite where none does."""
-    free = -math.inf, math.inf
-    readers = view.consumers.get(value, [])
-    if len(readers) != 1 or view.leaves(value):
-        return free
-    node = readers[0][0]
-    if node.domain or not node.scope.is_main:
-        return free
-    if node.op == "Relu":
-        return 0.0, math.inf
-    if node.op != "Clip":
-        return free
-    ends = []
-    for position, (name, end) in enumerate(zip(("min", "max"), free, strict=True), start=1):
-        bound: float | None = float(node.attrs.get(name, end))
-        if position < len(node.inputs) and node.inputs[position]:
-            tensor = view.constants.get(view.identity_source(node.inputs[position]))
-            bound = None if tensor is None else float(view.model.array(tensor).reshape(-1)[0])
-        if bound is None:
-            return free
-        ends.append(bound)
-    return ends[0], ends[1]
 
 
 def _added(view: GraphView, value: str) -> Node | None:

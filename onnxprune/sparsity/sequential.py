@@ -112,10 +112,11 @@ def _fit(
     if damping is None:
         damping = best_damping(layer, moments, dense, _guess(layer, target, sums, dense)) if aims else DEFAULT
     masks, fresh = _chosen(layer, target, sums, dense, method, repair, damping)
-    if aims and moments.kept is not None and (sums.centred or layer.bias is None):
+    bounds = layer.aim.bounds
+    if aims and bounds is not None and moments.kept is not None and (sums.centred or layer.bias is None):
         whole = sums
         for _ in range(ROUNDS):
-            sums = freed(whole, layer.aim, moments.kept, fresh)
+            sums = freed(whole, bounds, moments.kept, fresh)
             for block, w in enumerate(dense):
                 h, c = sums.damped(block, w, damping, centred=sums.centred)
                 if target is not None and method.aims:

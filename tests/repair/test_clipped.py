@@ -10,10 +10,10 @@ import pytest
 from onnx import parser
 
 from onnxprune.analyse import analyse
-from onnxprune.repair.clipped import Bounds, fit_behind
+from onnxprune.repair.clipped import fit_behind
 from onnxprune.repair.fit import Fit, Moments, fit
-from onnxprune.repair.places import bounds_behind
 from onnxprune.repair.samples import Samples
+from onnxprune.runtime.bounds import Bounds, bounds_behind
 
 RELU, RELU6 = Bounds(0.0), Bounds(0.0, 6.0)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from onnx.helper import make_node
 
 from onnxprune.analyse import analyse
+from onnxprune.runtime.bounds import Bounds
 from onnxprune.runtime.data import open_data
-from onnxprune.runtime.following import Aim, Following, Moments, follow
+from onnxprune.runtime.following import Following, Moments, follow
 from onnxprune.runtime.keeping import KeptRows
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.sparsity.cut import freed
@@ -21,7 +20,6 @@ from onnxprune.sparsity.layers import find_layers
 from onnxprune.sparsity.sums import DEFAULT, Sums, best_damping
 from onnxprune.sparsity.weights import find_weights
 from tests.sparsity.networks import residual_net, samples
-from tests.support.models import make_model
 
 
 def sums_of(x: np.ndarray, t: np.ndarray) -> Sums:
@@ -32,29 +30,9 @@ def sums_of(x: np.ndarray, t: np.ndarray) -> Sums:
 
 def test_where_layers_are_cut() -> None:
     coupling = analyse(residual_net())
-    ends = {layer.weight.name: (layer.aim.low, layer.aim.high) for layer in
-            find_layers(coupling, find_weights(coupling.view))}  # fmt: skip
-    free = (-math.inf, math.inf)
-    assert ends == {"w0": (0, math.inf), "w1": (0, math.inf), "wd": (0, math.inf), "w2": (0, math.inf), "w3": free}
-
-
-@pytest.mark.parametrize(
-    ("node", "ends"),
-    [
-        (make_node("Clip", ["h", "zero", "six"], ["y"]), (0.0, 6.0)),
-        (make_node("Clip", ["h", "", "six"], ["y"]), (-math.inf, 6.0)),
-        (make_node("Clip", ["h", "x0"], ["y"]), (-math.inf, math.inf)),
-        (make_node("Sigmoid", ["h"], ["y"]), (-math.inf, math.inf)),
-    ],
-)
-def test_bounds_are_read_where_they_are_stored(node: object, ends: tuple[float, float]) -> None:
-    nodes = [make_node("ReduceMean", ["x"], ["x0"], keepdims=0), make_node("MatMul", ["x", "w"], ["h"]), node]
-    stored = {"w": (8, 8), "zero": np.float32(0), "six": np.float32(6)}
-    coupling = analyse(
-        make_model(nodes, {"x": ["n", 8]}, ["y"], {k: np.asarray(v) if k != "w" else v for k, v in stored.items()})
-    )
-    (layer,) = find_layers(coupling, find_weights(coupling.view))
-    assert (layer.aim.low, layer.aim.high) == ends
+    found = {layer.weight.name: layer.aim.bounds for layer in find_layers(coupling, find_weights(coupling.view))}
+    relu = Bounds(0.0)
+    assert found == {"w0": relu, "w1": relu, "wd": relu, "w2": relu, "w3": None}
 
 
 def test_each_round_lowers_the_error_behind_the_cut() -> None:
@@ -64,7 +42,6 @@ def test_each_round_lowers_the_error_behind_the_cut() -> None:
     mask = np.tile(np.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool), (2, 3))[:, :5]
     shift = rng.normal(size=t.shape).astype(np.float32)
     rows = KeptRows(x[None], t[None], shift[None])
-    aim = Aim(None, "", low=0.0, high=4.0)  # type: ignore[arg-type]
     whole = sums_of(x.astype(float), t.astype(float))
     w = least_squares(whole.second[0], whole.cross[0], mask)
 
@@ -82,7 +59,7 @@ def test_each_round_lowers_the_error_behind_the_cut() -> None:
 
     found, errors = [distance(w)], [error(w)]
     for _ in range(5):
-        sums = freed(whole, aim, rows, w[None])
+        sums = freed(whole, Bounds(0.0, 4.0), rows, w[None])
         w = least_squares(sums.second[0], sums.cross[0], mask)
         found.append(distance(w))
         errors.append(error(w))
