@@ -1,68 +1,72 @@
-"""Structured pruning, then 2:4, then INT8 on one model: accuracy, MACs and bytes after each step.
+"""Structured pruning, then 2:4, then INT8 on one model, by one recipe: accuracy, MACs and bytes after each step.
 
     python tools/bench_combined.py MODEL --test TEST --calibrate TRAIN --preprocess imagenet
 
-Each step keeps what the former made: 2:4 is laid over the smaller model, and INT8 leaves its zeros. No labels are used
-but for the final measurement. The files are written to --out if given.
+Writes the recipe (to --out, if given, with the run's folder), has `onnxprune run` take its steps, and puts what they
+found into a table. Each step keeps what the former made: 2:4 is laid over the smaller model, INT8 leaves its zeros. No
+labels are used but by `validate`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-from oneshot.accuracy import Measured, TestSet, hits
 from oneshot.naming import named, read_names
 from rich.console import Console
 from rich.table import Table
 
-from onnxprune.analyse import analyse
-from onnxprune.edit.apply import apply
-from onnxprune.graph.io import save
-from onnxprune.graph.model import Model
+from onnxprune.graph.io import load
 from onnxprune.graph.view import GraphView
-from onnxprune.importance import score
-from onnxprune.importance.registry import find
-from onnxprune.importance.traits import traits_of
-from onnxprune.plan import plan
-from onnxprune.runtime.calibrate import calibrate
-from onnxprune.runtime.data import Data, open_data
-from onnxprune.runtime.following import Following
-from onnxprune.runtime.ort import RunOptions
-from onnxprune.runtime.quantise import quantise
-from onnxprune.runtime.statistics import KINDS
 from onnxprune.sparsity.check import check
-from onnxprune.sparsity.choosing import METHODS
-from onnxprune.sparsity.layers import find_layers
 from onnxprune.sparsity.masking import TWO_OF_FOUR
-from onnxprune.sparsity.sequential import sparsify_layers
-from onnxprune.sparsity.survival import surviving
-from onnxprune.sparsity.wanted import Request, settle
 from onnxprune.sparsity.weights import find_weights
-from onnxprune.types import Budget
 
 
-def smaller(model: Model, data: Data, share: float, criterion: str, mask: str | None) -> Model:
-    """Pruned to a share of the MACs, kept channels a multiple of 4 so that 2:4 finds whole groups."""
-    coupling = analyse(model)
-    kinds = [kind for kind in KINDS if kind in traits_of(find(criterion)).needs]
-    statistics = {"statistics": calibrate(coupling, data, kinds, mask=mask)} if kinds else {}
-    chosen = plan(coupling, score(coupling, criterion, data=statistics), Budget(max_macs=share), round_to=4)
-    return Model(apply(model, chosen, coupling).to_proto(external=True))
+def recipe_of(given: argparse.Namespace, train: Path, test: Path) -> dict[str, Any]:
+    """The steps, each followed by a validation."""
+    steps: list[dict[str, Any]] = [
+        {"prune": {"max-macs": f"{given.macs:.0%}"}},
+        {"sparsify": {"method": "fit", "dense-ends": True}},
+        {"quantize": {}},
+    ]
+    if given.permute_seconds:
+        steps[1]["sparsify"] |= {"permute": True, "permute-seconds": given.permute_seconds}
+    for step in steps:
+        for settings in step.values():
+            settings |= {"data": str(train.resolve()), "samples": given.samples}
+            if given.mask_input and "quantize" not in step:
+                settings["mask-input"] = given.mask_input
+    judged: list[dict[str, Any]] = []
+    for step in steps:
+        judged += [step, {"validate": {"data": str(test.resolve()), "metric": "top1"}}]
+    defaults: dict[str, Any] = {"threads": 1, "seed": 0}
+    if given.preprocess:
+        defaults["preprocess"] = given.preprocess
+    return {"schema": 1, "model": str(given.model.resolve()), "defaults": defaults, "steps": judged}
 
 
-def sparse(model: Model, data: Data, mask: str | None, damping: float) -> Model:
-    """2:4 by fit, first and last layers dense."""
-    coupling = analyse(model)
-    weights = find_weights(coupling.view)
-    targets = settle(coupling.view, weights, Request(TWO_OF_FOUR, ends_dense=True)).targets
-    found, _ = sparsify_layers(
-        coupling, find_layers(coupling, weights), {t.weight.name: t for t in targets}, METHODS["fit"],
-        Following(data, RunOptions(threads=1), 128, 0, mask), repair=True, damping=damping,
-    )  # fmt: skip
-    return Model(found.to_proto(external=True))
+def taken(recipe: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Have the recipe's steps taken, and give what each found, in order."""
+    path = folder / "combined.yaml"
+    path.write_text(json.dumps(recipe, indent=2))  # JSON is YAML
+    ran = subprocess.run(
+        [sys.executable, "-m", "onnxprune", "run", str(path), "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: list[dict[str, Any]] = json.loads(ran.stdout)["steps"]
+    return found
+
+
+def compliant(path: Path) -> str:
+    """How many of the eligible weights follow 2:4."""
+    view = GraphView(load(path))
+    rows = [row for row in check(view, find_weights(view), TWO_OF_FOUR).rows if row.eligible]
+    return f"{sum(row.compliant for row in rows)} of {len(rows)}"
 
 
 def main() -> None:
@@ -76,43 +80,29 @@ def main() -> None:
     parser.add_argument("--mask-input")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--macs", type=float, default=0.75)
-    parser.add_argument("--criterion", default="wanda")
-    parser.add_argument("--damping", type=float, default=0.001)
+    parser.add_argument("--permute-seconds", type=float, default=20)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    dense = analyse(given.model)
-    options = RunOptions(threads=1)
+    view = GraphView(load(given.model))
     table = Table("step", "top-1, %", "to dense, points", "MACs", "MB", "weights in 2:4", "s")
     with tempfile.TemporaryDirectory() as name:
         folder = given.out or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        names = read_names(given.calibrate_names)
-        train = named(given.calibrate, dense.view, names, Path(name) / "train.npz")
-        tested = named(given.test, dense.view, read_names(given.test_names), Path(name) / "test.npz")
-        data = open_data(train, dense.view, preprocess=given.preprocess, samples=given.samples, seed=0)
-        data.hold(1 << 30)
-        test = TestSet.of(open_data(tested, dense.view, preprocess=given.preprocess, seed=None))
-        steps = {
-            "dense": lambda model: model,
-            f"{given.macs:.0%} of the MACs": lambda m: smaller(m, data, given.macs, given.criterion, given.mask_input),
-            "2:4": lambda model: sparse(model, data, given.mask_input, given.damping),
-            "INT8": lambda model: quantise(model, data),
-        }
-        model, reference = dense.view.model, hits(dense.view.model, test, options)
-        for step, change in steps.items():
-            started = time.perf_counter()
-            before, model = model, change(model)
-            took = time.perf_counter() - started
-            if step == "INT8":
-                surviving(before, model)
-            saved = save(model, folder / f"{len(table.rows)}.onnx")
-            found = Measured.of([hits(model, test, options)], reference)
-            view = GraphView(model)
-            rows = [row for row in check(view, find_weights(view), TWO_OF_FOUR).rows if row.eligible]
+        train = named(given.calibrate, view, read_names(given.calibrate_names), folder / "train.npz")
+        test = named(given.test, view, read_names(given.test_names), folder / "test.npz")
+        macs, size = 1.0, given.model.stat().st_size / 1e6
+        steps = taken(recipe_of(given, train, test), folder)
+        dense = steps[1]["found"]["dense"]
+        table.add_row("dense", f"{100 * dense:.2f}", "", "1.000", f"{size:.2f}", compliant(given.model), "")
+        for made, judged in zip(steps[::2], steps[1::2], strict=True):
+            found = made["found"]
+            if "before" in found and "macs" in found["before"]:
+                macs = found["after"]["macs"] / found["before"]["macs"]
+            model = folder / "combined.run" / made["name"] / "model.onnx"
             table.add_row(
-                step, f"{found.accuracy:.2f}", f"{found.difference:+.2f} ± {found.interval:.2f}",
-                f"{analyse(model).cost().macs / dense.cost().macs:.3f}", f"{saved.path.stat().st_size / 1e6:.2f}",
-                f"{sum(row.compliant for row in rows)} of {len(rows)}", f"{took:.0f}",
+                made["name"], f"{100 * judged['found']['pruned']:.2f}",
+                f"{100 * (judged['found']['pruned'] - dense):+.2f}", f"{macs:.3f}",
+                f"{model.stat().st_size / 1e6:.2f}", compliant(model), f"{made['seconds']:.0f}",
             )  # fmt: skip
     Console(width=120).print(table)
 
