@@ -120,15 +120,15 @@ def open_given(here: Session, coupling: Coupling, given: Calibrating) -> Data | 
     return data
 
 
-def needs_of(criterion: str, also: Collection[str] = ()) -> list[str]:
-    """The kinds of statistics that a criterion needs, and those in `also`. Raises SettingError where there is none."""
+def needs_of(criterion: str) -> list[str]:
+    """The kinds of statistics that a criterion needs. Raises SettingError where there is no such criterion."""
     from onnxprune.importance.gradients import GRADIENTS
     from onnxprune.importance.registry import find
     from onnxprune.importance.traits import traits_of
     from onnxprune.runtime.statistics import KINDS
 
     needs = traits_of(find(criterion)).needs
-    return [kind for kind in (*KINDS, GRADIENTS) if kind in needs or kind in also]
+    return [kind for kind in (*KINDS, GRADIENTS) if kind in needs]
 
 
 def measure(

@@ -13,7 +13,7 @@ from onnxprune.cli.explaining import Row, rows_of, with_errors
 from onnxprune.cli.options import Budgets, Choosing, Reach
 from onnxprune.cli.reading import read_ratios
 from onnxprune.cli.session import Session
-from onnxprune.cli.weighing import FOR_LOSSES, losses_of, way_of
+from onnxprune.cli.weighing import losses_of, way_of
 from onnxprune.errors import SettingError
 from onnxprune.types import Budget, Plan
 
@@ -87,8 +87,8 @@ def choose(
     how = way_of(budget, choosing, wish, drop, data)
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
-    kinds = needs_of(how.criterion, FOR_LOSSES if how.measured else ())
-    if data is not None and not kinds and drop is None:
+    kinds = needs_of(how.criterion)
+    if data is not None and not kinds and drop is None and not how.measured:
         here.warn(f"--data is not used to choose: the criterion {how.criterion} looks at the weights alone")
     measured = measure(here, coupling, how.criterion, kinds, calibrating, data)
     with here.step("Scoring units"):
@@ -106,7 +106,9 @@ def choose(
         "ignore": reach.ignore or (), "scope": reach.scope, "exact_only": reach.exact_only,
     }  # fmt: skip
     blocks = _blocks(here, coupling, drop, calibrating, data)
-    losses = losses_of(here, coupling, scores, budget, {**within, "round_to": round_to}, choosing, how, measured, data)
+    losses = losses_of(
+        here, coupling, scores, budget, {**within, "round_to": round_to}, choosing, how, calibrating, data
+    )
 
     def planned(budget: Budget, round_to: int | None, latency: LatencyTable | None = None) -> Plan:
         return plan(

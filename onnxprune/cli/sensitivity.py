@@ -83,7 +83,6 @@ def sensitivity(
     from onnxprune.cli.progress import samples_bar
     from onnxprune.cli.scoring import open_judge
     from onnxprune.cli.session import Session
-    from onnxprune.cli.weighing import FOR_LOSSES
     from onnxprune.cli.writing import check_targets
     from onnxprune.graph.atomic import AtomicFiles
     from onnxprune.graph.io import load
@@ -95,6 +94,7 @@ def sensitivity(
     from onnxprune.runtime.cache import default_folder
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
+    from onnxprune.runtime.statistics import GRAM
 
     here = Session(common)
     shares = read_shares(ratios)
@@ -107,7 +107,7 @@ def sensitivity(
         coupling, only=reach.only or (), ignore=reach.ignore or (), scope=reach.scope, exact_only=reach.exact_only
     )
     cache = None if no_cache else cache_dir or default_folder()
-    needs = {*traits_of(find(criterion)).needs, *(FOR_LOSSES if repair else ())}
+    needs = {*traits_of(find(criterion)).needs, *((GRAM,) if repair else ())}
     samples = judge.data
     if calibration is not None:
         samples = open_data(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from onnxprune.cli.calibration import Calibrating
 from onnxprune.cli.clocking import AUTO, Wish
 from onnxprune.cli.options import Choosing
 from onnxprune.cli.progress import samples_bar
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from onnxprune.runtime.data import Data
 
 MEASURED, EFFICIENT = "measured", "efficient"
-FOR_LOSSES = ("gram",)
-"""Kinds of statistics that losses are measured with."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def losses_of(
     within: Mapping[str, Any],
     choosing: Choosing,
     way: Way,
-    measured: Mapping[str, Any],
+    given: Calibrating,
     data: Data | None,
 ) -> dict[int, np.ndarray] | None:
     """By group index what keeping n of its units loses; None where that follows from the scores."""
@@ -105,4 +104,7 @@ def losses_of(
 
     choices = choices_for(coupling, scores, budget, **within)
     with samples_bar(here, "Measuring what each group means for the outputs", len(choices)) as progress:
-        return measured_losses(coupling, choices, measured["statistics"], data, options=here.options, progress=progress)
+        return measured_losses(
+            coupling, choices, data,
+            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, progress=progress,
+        )  # fmt: skip

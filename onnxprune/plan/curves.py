@@ -4,7 +4,7 @@ Each group is cut on its own, its consumers make up for what goes in closed form
 is run on some samples. Between the counts that were measured the loss is interpolated.
 
     choices = choices_for(coupling, scores, budget)
-    losses = measured_losses(coupling, choices, statistics, data)
+    losses = measured_losses(coupling, choices, data)
     chosen = plan(coupling, scores, budget, ranking="efficient", losses=losses)
 """
 
@@ -21,11 +21,12 @@ from onnxprune.errors import SettingError
 from onnxprune.graph.model import Model
 from onnxprune.plan.choices import Choice
 from onnxprune.repair.compensate import Compensator
+from onnxprune.runtime.calibrate import POSITIONS, calibrate
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.divergence import Reference
 from onnxprune.runtime.inputs import input_specs
 from onnxprune.runtime.ort import RunOptions, make_session
-from onnxprune.runtime.statistics import Statistics
+from onnxprune.runtime.statistics import GRAM, Statistics
 from onnxprune.runtime.tap import data_folder
 
 LEVELS = (0.06, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
@@ -35,6 +36,7 @@ SAMPLES = (32, 128)
 """The least and the most samples that a model is run on."""
 
 _WORK = 16 * 10**9  # multiply-accumulates of one measurement, within these
+_SHARE = 3  # of the samples, one in so many is run at most
 _BATCH = 16
 HOPELESS = 3.0  # nats, or times the variance: no smaller count is measured, a model this far off is of no use
 Progress = Callable[[int, int], None]
@@ -72,22 +74,32 @@ def _outputs(model: Model, feeds: Sequence[dict[str, np.ndarray]], options: RunO
 def measured_losses(
     coupling: Coupling,
     choices: Sequence[Choice],
-    statistics: Statistics,
     data: Data,
     *,
+    positions: int | None = POSITIONS,
+    seed: int = 0,
+    mask: str | None = None,
+    batch: int | None = None,
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[int, np.ndarray]:
     """By group index what keeping n of its units loses (float64 [size + 1]): divergence (runtime/divergence.py).
 
-    `statistics` have the kind gram. The first samples of `data` are run, fewer of a model that takes longer. Raises
-    SettingError where there are none.
+    The first samples of `data` are run, fewer of a model that takes longer; the consumers are fitted to the others,
+    as a wide layer would learn those that it is judged by. For the settings see `calibrate`.
+
+    Raises SettingError where there are no samples, and what `calibrate` raises.
     """
-    macs = max(coupling.cost().macs, 1)
-    few, many = SAMPLES
-    samples = max(int(np.clip(_WORK // macs, few, many)), _fixed_batch(coupling))
-    runner = Runner.of(coupling.view.model, data.part(0, samples), _BATCH, options or RunOptions())
-    compensator = Compensator(coupling, statistics)
+    options = options or RunOptions()
+    judged, fitted = _halves(coupling, data)
+
+    def gram(part: Data) -> Statistics:
+        return calibrate(
+            coupling, part, (GRAM,), positions=positions, seed=seed, mask=mask, batch=batch, options=options
+        )
+
+    runner = Runner.of(coupling.view.model, judged, _BATCH, options)
+    compensator = Compensator(coupling, gram(fitted), gram(judged))
     found: dict[int, np.ndarray] = {}
     for number, choice in enumerate(choices):
         if progress is not None:
@@ -106,6 +118,19 @@ def measured_losses(
     if progress is not None:
         progress(len(choices), len(choices))
     return found
+
+
+def _halves(coupling: Coupling, data: Data) -> tuple[Data, Data]:
+    """Samples to run, and those to fit to: the same where nobody knows how many there are, or where they are few."""
+    macs = max(coupling.cost().macs, 1)
+    few, many = SAMPLES
+    least = _fixed_batch(coupling)
+    count = max(int(np.clip(_WORK // macs, few, many)), least)
+    if data.samples is not None:
+        count = min(count, max(data.samples // _SHARE // least * least, least))
+        if data.samples - count >= count:
+            return data.part(0, count), data.part(count)
+    return data.part(0, count), data
 
 
 def _fixed_batch(coupling: Coupling) -> int:

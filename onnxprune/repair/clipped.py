@@ -51,6 +51,11 @@ def fit_behind(
     return Fit(*found, linear.ridge, errors[0], errors[2])
 
 
+def share_behind(bounds: Bounds, samples: Samples, weight: np.ndarray, bias: np.ndarray) -> float:
+    """The error that weights leave behind the bounds, as a share of the clipped target's variance."""
+    return _error(bounds, samples, (weight, bias)) / _spread(bounds, samples)
+
+
 def _rounds(
     bounds: Bounds, samples: Sequence[Samples], moments: Moments, before: Weights, start: Weights, ridge: float,
     free_bias: bool,

@@ -1,8 +1,10 @@
 """Make up for removed units from statistics alone: the closed form behind Optimal Brain Surgeon, no model is run.
 
 A layer that gives x W + b and loses inputs gets the weights of what is left that give nearly the same, by the second
-moments of x as they were measured before: W' = (H_kk)⁻¹ H_k W, and the bias for what the mean of x leaves. Good for
-one group at a time; where many layers change, each reads something else than was measured, and `refit` is better.
+moments of x as they were measured before: W' = (H_kk)⁻¹ H_k W, and the bias for what the mean of x leaves. With
+statistics of other samples the ridge that does best on these is added to H: where there are few rows for a layer's
+width, plain least squares promise more than they keep. Good for one group at a time; where many layers change, each
+reads something else than was measured, and `refit` is better.
 """
 
 from __future__ import annotations
@@ -17,25 +19,33 @@ from onnxprune.edit.stored import put_array
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.places import Place, places
-from onnxprune.runtime.statistics import Statistics
+from onnxprune.runtime.statistics import Gram, Statistics
+
+RIDGES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+"""Shares of the rows' mean square."""
 
 
 class Compensator:
-    """Compensates models that were cut out of the coupling's; `statistics` of it have the kind gram."""
+    """Compensates models that were cut out of the coupling's; `statistics` of it have the kind gram.
 
-    def __init__(self, coupling: Coupling, statistics: Statistics) -> None:
-        self._coupling, self._statistics = coupling, statistics
+    `held` are statistics of other samples, to choose ridges by; without them none is added.
+    """
+
+    def __init__(self, coupling: Coupling, statistics: Statistics, held: Statistics | None = None) -> None:
+        self._coupling, self._statistics, self._held = coupling, statistics, held
         self._places = places(coupling, statistics.consumers)
 
     def __call__(self, pruned: Model, removed: np.ndarray) -> None:
         """Adjust, in place, what is left of the model once the classes `removed` (bool, one per class) are gone."""
         view = GraphView(pruned, self._coupling.view)
-        compensate(self._coupling, view, Prediction(self._coupling, removed), self._places, self._statistics)
+        prediction = Prediction(self._coupling, removed)
+        compensate(self._coupling, view, prediction, self._places, self._statistics, self._held)
 
 
 def compensate(
-    coupling: Coupling, pruned: GraphView, prediction: Prediction, layers: Sequence[Place], statistics: Statistics
-) -> None:
+    coupling: Coupling, pruned: GraphView, prediction: Prediction, layers: Sequence[Place], statistics: Statistics,
+    held: Statistics | None = None,
+) -> None:  # fmt: skip
     """Adjust the layers of `pruned` (the coupling's model, cut as predicted) that have lost inputs, in place."""
     for place in layers:
         consumer, source = place.consumer, place.consumer.source
@@ -51,10 +61,14 @@ def compensate(
         if output_slot is not None:
             dense = dense[:, coupling.kept_of_slot(output_slot, prediction.removed)]
         gram = statistics.gram(consumer)
-        moments = gram.conditioned(0, centred=place.free_bias is not None)
         taps = consumer.features // source.size
         columns = (kept[:, None] * taps + np.arange(taps)).reshape(-1)
-        fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
+        centred = place.free_bias is not None
+        if held is None:
+            moments = gram.conditioned(0, centred=centred)
+            fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
+        else:
+            fresh = judged(gram, held.gram(consumer), columns, dense, centred)
         stored = pruned.model.array(pruned.constants[place.weight])
         put_array(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
         if place.free_bias is not None:
@@ -62,3 +76,27 @@ def compensate(
             old = pruned.model.array(pruned.constants[place.free_bias.name])
             added = (missing / place.free_bias.factor).reshape(old.shape)
             put_array(pruned, place.free_bias.name, (old.astype(np.float64) + added).astype(old.dtype))
+
+
+def judged(fitted: Gram, held: Gram, columns: np.ndarray, dense: np.ndarray, centred: bool) -> np.ndarray:
+    """The weights for `columns` of the rows that come nearest to what `dense` [D, K] gives (float64).
+
+    Their products are those of `fitted`, around the mean if `centred`; the ridge is the one that does best on `held`.
+    """
+    moments = fitted.covariance[0] if centred else fitted.second[0]
+    judge = held.covariance[0] if centred else held.second[0]
+    shift = held.mean[0] - fitted.mean[0] if centred else np.zeros(len(judge))  # the bias fits the means of `fitted`
+    gone = np.setdiff1d(np.arange(len(moments)), columns)
+    level = max(float(np.diag(moments)[columns].mean()), np.finfo(np.float64).tiny)
+    missing = moments[np.ix_(columns, gone)] @ dense[gone]
+    change = np.empty_like(dense)
+    change[gone] = -dense[gone]
+    least, best = np.inf, dense[columns]
+    for ridge in RIDGES:
+        damped = moments[np.ix_(columns, columns)]
+        damped[np.diag_indices_from(damped)] += ridge * level
+        change[columns] = np.linalg.solve(damped, missing)
+        error = float(np.vdot(change, judge @ change) + ((shift @ change) ** 2).sum())
+        if error < least:
+            least, best = error, dense[columns] + change[columns]
+    return np.asarray(best)

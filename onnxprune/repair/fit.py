@@ -58,6 +58,10 @@ class Moments:
         shared = 2 * np.einsum("gdk,gdk->", self.cross, weight)
         return float(predicted - shared + shift + (bias**2).sum() + self.target_second.sum())
 
+    def share(self, weight: np.ndarray, bias: np.ndarray) -> float:
+        """The same as a share of the target's variance."""
+        return max(self.error(weight, bias) / (self.spread or 1.0), 0.0)
+
     @property
     def energy(self) -> float:
         """The mean square of t, summed over outputs."""

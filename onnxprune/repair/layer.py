@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.stored import put_array
 from onnxprune.errors import SettingError
-from onnxprune.repair.clipped import fit_behind
+from onnxprune.repair.clipped import fit_behind, share_behind
+from onnxprune.repair.compensate import judged
 from onnxprune.repair.fit import Moments, fit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
@@ -19,6 +22,7 @@ from onnxprune.runtime.data import Batch
 from onnxprune.runtime.moments import RowProducts
 from onnxprune.runtime.pairs import PairReader
 from onnxprune.runtime.rows import Named, Sampling, Tokens
+from onnxprune.runtime.statistics import Gram
 
 _FITTED_AND_HELD = 2  # kinds of batches
 
@@ -55,6 +59,8 @@ class LayerRepair:
         slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
         self._take = None if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
         self._pairs: PairReader | None = None
+        kept = _kept_inputs(coupling, pruned, place)
+        self._columns = kept if place.rows.groups == 1 and len(kept) < place.rows.features else None
         self._parts: list[RowProducts] = []
         self._dense: list[RowProducts] = []
         self._samples: list[Samples] = []
@@ -85,7 +91,8 @@ class LayerRepair:
 
     def finish(self) -> Refit:
         """Solve, and put what is better into the pruned model. Raises SettingError where no rows were held back."""
-        moments, samples = self._moments(), self._samples
+        dense = [part.result() for part in self._dense]
+        moments, samples = self._moments(dense), self._samples
         self._pairs, self._parts, self._dense, self._samples = None, [], [], []
         place, gain = self._place, self._place.consumer.gain
         if len(moments) < _FITTED_AND_HELD:
@@ -101,25 +108,53 @@ class LayerRepair:
             old = self._pruned.model.array(self._pruned.constants[self._bias_name(place.bias)])
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
         is_free = place.free_bias is not None
-        found = fit(moments[0], moments[1], weight, bias, free_bias=is_free)
+        sliced = start = weight, bias
+        if self._columns is not None:
+            start = self._made_up_for(self._columns, dense, bias)
+            if moments[1].error(*start) > moments[1].error(*sliced):
+                start = sliced
+        found = fit(moments[0], moments[1], *start, free_bias=is_free)
+        error = moments[1].share
         if samples and place.bounds is not None:
             halves = samples[0], samples[1]
-            found = fit_behind(place.bounds, halves, (moments[0], moments[1]), (weight, bias), found, free_bias=is_free)
-        if found.ridge is not None:
+            found = fit_behind(place.bounds, halves, (moments[0], moments[1]), start, found, free_bias=is_free)
+            error = partial(share_behind, place.bounds, samples[1])
+        changed = found.ridge is not None or start is not sliced
+        if changed:
             put_array(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
             if place.free_bias is not None and old is not None:
                 fresh = (found.bias / place.free_bias.factor).reshape(old.shape).astype(old.dtype)
                 put_array(self._pruned, place.free_bias.name, fresh)
-        return Refit(place.consumer.title, found.before, found.after, found.ridge, found.ridge is not None)
+        after = found.after if found.ridge is not None else error(*start)
+        return Refit(place.consumer.title, error(*sliced), after, found.ridge, changed)
+
+    def _made_up_for(
+        self, columns: np.ndarray, dense: Sequence[Mapping[str, np.ndarray]], bias: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The weight and bias that make up for inputs that are gone, were the others as they are in the dense model.
+
+        What a layer gives follows from what it reads without noise there, so these weights hold on other samples, too;
+        those fitted to the pruned model's inputs hold on to them.
+        """
+        whole, _ = self._dense_layer()
+        if self._take is not None:
+            whole = whole[:, self._take]
+        fitted, held = (Gram(part["second"], part["mean"], int(part["rows"])) for part in dense)
+        is_free = self._place.free_bias is not None
+        fresh = judged(fitted, held, columns, whole, is_free)
+        if is_free:
+            bias = bias + (fitted.mean[0] @ whole - fitted.mean[0, columns] @ fresh)
+        return fresh[None], bias
 
     def _start(self) -> PairReader:
         if self._pairs is not None:
             return self._pairs
         place = self._place
         shortcut = self._shortcut
+        if place.pooled or self._columns is not None:
+            self._dense = [RowProducts(place.rows, self._sampling, model=DENSE) for _ in range(2)]
         if place.pooled:
             target, take = place.rows.source.tensor, None
-            self._dense = [RowProducts(place.rows, self._sampling, model=DENSE) for _ in range(2)]
             rows = self._rows
         else:
             rows = replace(self._rows, output=(place.output, place.axis))
@@ -137,12 +172,12 @@ class LayerRepair:
         node = self._pruned.producer[self._place.consumer.output[0]] if self._place.consumer.output else None
         return bias.name if bias.own or node is None else self._pruned.identity_source(node.inputs[BIAS_INPUT])
 
-    def _moments(self) -> list[Moments]:
+    def _moments(self, dense: Sequence[Mapping[str, np.ndarray]]) -> list[Moments]:
         """Of the samples fitted to, and of those held back; fewer where there were none of them."""
         found = [part.result() for part in self._parts]
-        if self._dense:
+        if self._place.pooled:
             weight, bias = self._dense_layer()
-            for mine, theirs in zip(found, (part.result() for part in self._dense), strict=True):
+            for mine, theirs in zip(found, dense, strict=True):
                 if "cross" not in mine:
                     continue
                 target = theirs["mean"] @ weight
@@ -163,6 +198,17 @@ class LayerRepair:
         if place.bias is None:
             return weight, np.zeros(weight.shape[1])
         return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
+
+
+def _kept_inputs(coupling: Coupling, pruned: Pruned, place: Place) -> np.ndarray:
+    """Which columns of the rows of the dense model are left."""
+    source = place.rows.source
+    slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
+    if slot is None:
+        return np.arange(place.rows.features)
+    kept = coupling.kept_of_slot(slot, pruned.prediction.removed)
+    taps = place.rows.features // max(source.size, 1)
+    return np.asarray((kept[:, None] * taps + np.arange(taps)).reshape(-1))
 
 
 def _in_pruned(pruned: Pruned, place: Place, consumer: Consumer) -> Consumer:

@@ -11,9 +11,10 @@ from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import edit
 from onnxprune.graph.view import GraphView
-from onnxprune.repair.compensate import Compensator
+from onnxprune.repair.compensate import Compensator, judged
 from onnxprune.runtime import statistics as module
 from onnxprune.runtime.calibrate import calibrate
+from onnxprune.runtime.statistics import Gram
 from tests.support.models import make_model
 from tests.support.oracle import run
 from tests.support.repairing import given, normal, stored
@@ -144,3 +145,39 @@ def test_layers_that_lose_nothing_and_grouped_ones_stay() -> None:
     np.testing.assert_array_equal(now["grouped"], dense["grouped"][:, [0, 2]])
     for weight in ("leave", "b"):
         np.testing.assert_array_equal(now[weight], dense[weight])
+
+
+def test_ridges_are_chosen_by_other_samples() -> None:
+    """With hardly more rows than columns, plain least squares learn the rows by heart."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(4, 24))
+
+    def gram(count: int) -> Gram:
+        x = rng.normal(size=(count, 4)) @ mixing + rng.normal(size=(count, 24)) + 1
+        return Gram((x.T @ x / count)[None], x.mean(axis=0)[None], count)
+
+    fitted, held, fresh = gram(26), gram(200), gram(5000)
+    columns, dense = np.arange(20), rng.normal(size=(24, 3))
+
+    def error(weight: np.ndarray) -> float:
+        change = -dense
+        change[columns] += weight
+        shift = (fresh.mean[0] - fitted.mean[0]) @ change
+        return float(np.vdot(change, fresh.covariance[0] @ change) + shift @ shift)
+
+    moments = fitted.covariance[0]
+    plain = np.linalg.solve(moments[:20, :20], moments[:20] @ dense)
+    chosen = judged(fitted, held, columns, dense, True)
+    assert error(chosen) < 0.5 * error(plain)
+    assert error(chosen) < error(dense[columns])
+
+
+def test_ridges_vanish_where_rows_abound() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4000, 6))
+    x[:, 5] = x[:, 0] - x[:, 1]
+    gram = Gram((x.T @ x / 4000)[None], x.mean(axis=0)[None], 4000)
+    dense = rng.normal(size=(6, 2))
+    found = judged(gram, gram, np.arange(5), dense, False)
+    exact = dense[:5] + np.array([1.0, -1, 0, 0, 0])[:, None] * dense[5]
+    np.testing.assert_allclose(found, exact, atol=1e-3)

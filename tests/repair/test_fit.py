@@ -29,6 +29,7 @@ def test_errors_are_those_of_the_rows() -> None:
     plain = ((x @ weight + bias[:, None] - t) ** 2).mean(axis=1).sum()
     assert found.error(weight, bias) == pytest.approx(plain, rel=1e-9)
     assert found.spread == pytest.approx(t.var(axis=1).sum(), rel=1e-9)
+    assert found.share(weight, bias) == pytest.approx(plain / t.var(axis=1).sum(), rel=1e-9)
 
 
 def test_moments_add_up_to_those_of_all_rows() -> None:

@@ -83,7 +83,7 @@ class Bench:
         scores = score(self.coupling, "obs", seed=seed, data={"statistics": statistics})
         budget, within = Budget(max_macs=share), {"round_to": self.round_to, "scope": self.scope}
         choices = choices_for(self.coupling, scores, budget, **within)
-        losses = measured_losses(self.coupling, choices, statistics, data, options=self.options)
+        losses = measured_losses(self.coupling, choices, data, seed=seed, mask=self.mask, options=self.options)
         chosen = plan(self.coupling, scores, budget, **within, ranking="efficient", losses=losses)
         edited = carry(self.coupling, chosen)
         found = refit(self.coupling, chosen, edited, data, seed=seed, mask=self.mask, options=self.options)
