@@ -56,7 +56,7 @@ def test_the_first_command(checkout: Path, capsys: pytest.CaptureFixture[str]) -
 
 def shape(line: str) -> str:
     """A line without its figures, which differ from machine to machine, and the blanks that fill columns."""
-    return re.sub(r"[━ ]+", " ", re.sub(r"-?[\d.]+( [MkG])?(?=[ %s()│,])", "N", line))
+    return re.sub(r"[━─ ]+", " ", re.sub(r"-?[\d.]+( [MkG])?(?=[ %s()│,])", "N", line))
 
 
 @pytest.mark.parametrize(("options", "macs", "parameters", "accuracy", "right"), SETTINGS)
