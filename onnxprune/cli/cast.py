@@ -70,7 +70,8 @@ def cast(
     """Convert a model to float16 or bfloat16, but for what needs float32.
 
     ONNX Runtime's converter does it. With --data, values that would overflow are found on the samples and stay in
-    float32, and outputs and accuracy are shown before and after. No labels are needed.
+    float32, and outputs and accuracy are shown before and after. No labels are needed. Weights that followed 2:4
+    still do, which is checked.
     """
     from onnxprune.cli.writing import check_settings, check_targets
     from onnxprune.graph.bindings import bind_inputs
@@ -79,6 +80,7 @@ def cast(
     from onnxprune.runtime.precision.convert import convert
     from onnxprune.runtime.precision.kinds import KINDS
     from onnxprune.runtime.precision.prepare import prepared, types_of
+    from onnxprune.sparsity.survival import surviving
 
     here = Session(common)
     if typing.to not in KINDS:
@@ -100,6 +102,7 @@ def cast(
     staying = _staying(here, view, shapes, kind, typing, calibrating, data)
     with here.step(f"Converting to {kind.spelled}"):
         made = convert(source, shapes, kind, staying, keep_io=typing.keep_io)
+    surviving(loaded, made.model)
     found: dict[str, Any] = {
         "to": typing.to, "nodes": made.narrow, "float32": {view.nodes[i].title: why for i, why in staying.items()},
         "cut": list(cut), **_compared(here, loaded, view, bindings, made, scoring, calibrating, data),

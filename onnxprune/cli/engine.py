@@ -120,7 +120,8 @@ def _doubts(view: Any, wanted: Any) -> list[str]:
         return ["no weight follows 2:4 and is eligible: sparse kernels will not be used (`onnxprune sparsify`)"]
     if not any(row.pays for row in fit):
         reasons = sorted({row.why_not_paying.split(" (")[0].split(", ")[0] for row in fit})
-        return [f"{len(fit)} weights follow 2:4, and none is likely to pay: {', '.join(reasons)}"]
+        remedy = " (`onnxprune cast` makes it float16)" if "float32" in reasons else ""
+        return [f"{len(fit)} weights follow 2:4, and none is likely to pay: {', '.join(reasons)}{remedy}"]
     return []
 
 

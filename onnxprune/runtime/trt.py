@@ -46,7 +46,7 @@ class Engine:
         if self.tensorrt >= STRONGLY_TYPED and self.precision != "fp32":
             raise SettingError(
                 f"--precision {self.precision}: TensorRT {self.tensorrt} takes precision from the graph's types",
-                remedy="convert or quantise the model, or give --tensorrt 10",
+                remedy="`onnxprune cast` or `onnxprune quantize` the model, or give --tensorrt 10",
             )
 
 
