@@ -111,7 +111,7 @@ def _error(bounds: Bounds, samples: Samples, weights: Weights) -> float:
             given, aims = given + added, aims + added
         total += float(((bounds.clip(given) - bounds.clip(aims)) ** 2).sum(dtype=np.float64))
         count += rows.shape[1]
-    return total / max(count, 1)
+    return total / max(count, 1) if np.isfinite(total) else np.inf
 
 
 def _spread(bounds: Bounds, samples: Samples) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
 _NOISE = 1e-6  # of the target's mean square: what products in float32 cannot tell from nothing
+_DEAD = 1e-30  # a mean square below it is of inputs that are never there
 _FLAT = 1e-9  # of the same: a variance below it is none
 
 
@@ -132,7 +133,7 @@ class Solver:
             cross = cross - moments.mean[:, :, None] * bias[:, None, :]
         self._second, self._missing = second, cross - second @ weight
         level = np.einsum("gdd->g", second) / second.shape[1]
-        self._level = np.maximum(level, np.finfo(np.float64).tiny)
+        self._level = np.where(level > _DEAD, level, 1.0)  # of inputs that are never there, nothing is missing either
         self._inverses: dict[float, np.ndarray] = {}
 
     def at(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -109,11 +109,12 @@ class LayerRepair:
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
         is_free = place.free_bias is not None
         sliced = start = weight, bias
+        found = fit(moments[0], moments[1], *sliced, free_bias=is_free)
         if self._columns is not None:
-            start = self._made_up_for(self._columns, dense, bias)
-            if moments[1].error(*start) > moments[1].error(*sliced):
-                start = sliced
-        found = fit(moments[0], moments[1], *start, free_bias=is_free)
+            other = self._made_up_for(self._columns, dense, bias)
+            from_there = fit(moments[0], moments[1], *other, free_bias=is_free)
+            if from_there.after < found.after:
+                start, found = other, from_there
         error = moments[1].share
         if samples and place.bounds is not None:
             halves = samples[0], samples[1]

@@ -31,7 +31,6 @@ from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import places
-from onnxprune.runtime.calibrate import POSITIONS
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
@@ -41,6 +40,8 @@ from onnxprune.types import Plan
 
 log = logging.getLogger(__name__)
 
+POSITIONS = 256
+"""Places that each sample adds to a layer's rows, unless told otherwise."""
 BATCHES = 8  # that data is cut into at least, so that some can be held back
 LARGEST_BATCH = 64
 _TOO_FEW = 8  # samples

@@ -94,6 +94,26 @@ def test_bounds_that_hide_nothing_leave_the_plain_fit() -> None:
     assert found.after < 1e-8
 
 
+def test_inputs_that_are_never_there_do_no_harm() -> None:
+    """A depthwise layer, one of whose channels is dead: its block has no products at all."""
+    problem = Problem(RELU, groups=2)
+    for held in problem.samples:
+        for rows, _, _ in held:
+            rows[1] = 0
+    problem.moments = tuple(
+        moments(
+            *(np.concatenate([chunk[k] for chunk in held], axis=1).astype(np.float64) for k in (0, 1))
+        )
+        for held in problem.samples
+    )  # fmt: skip
+    plain = fit(*problem.moments, *problem.before, free_bias=True)
+    found = problem.solve(Fit(plain.weight, plain.bias, 1e-6, 1.0, 1.0))
+    assert np.isfinite(found.weight).all()
+    assert np.isfinite(found.bias).all()
+    assert np.all(found.weight[1] == 0)
+    assert found.after < found.before
+
+
 def test_rows_beyond_the_limit_are_not_held() -> None:
     held = Samples(limit=100)
     rows, aims = np.ones((1, 10, 3), np.float32), np.ones((1, 10, 2), np.float32)

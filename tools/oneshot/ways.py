@@ -51,6 +51,7 @@ class Bench:
     scope: Sequence[str] | None
     mask: str | None
     _statistics: dict[int, Statistics] = field(default_factory=dict)
+    _losses: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)
 
     def statistics(self, seed: int) -> Statistics:
         """What all criteria together need."""
@@ -82,8 +83,12 @@ class Bench:
         )
         scores = score(self.coupling, "obs", seed=seed, data={"statistics": statistics})
         budget, within = Budget(max_macs=share), {"round_to": self.round_to, "scope": self.scope}
-        choices = choices_for(self.coupling, scores, budget, **within)
-        losses = measured_losses(self.coupling, choices, data, seed=seed, mask=self.mask, options=self.options)
+        if seed not in self._losses:  # the same whatever the share is
+            choices = choices_for(self.coupling, scores, budget, **within)
+            self._losses[seed] = measured_losses(
+                self.coupling, choices, data, seed=seed, mask=self.mask, options=self.options
+            )
+        losses = self._losses[seed]
         chosen = plan(self.coupling, scores, budget, **within, ranking="efficient", losses=losses)
         edited = carry(self.coupling, chosen)
         found = refit(self.coupling, chosen, edited, data, seed=seed, mask=self.mask, options=self.options)
