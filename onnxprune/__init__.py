@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from onnxprune.importance.scores import Scores, score
     from onnxprune.plan.files import load_plan, save_plan
     from onnxprune.plan.planner import plan, plan_for
+    from onnxprune.recover.job import Recovered
     from onnxprune.recover.module import to_torch
+    from onnxprune.recover.recovery import recover
     from onnxprune.recover.writing import write_back
     from onnxprune.runtime.calibrate import calibrate
     from onnxprune.runtime.data import open_data
@@ -68,6 +70,7 @@ _EXPORTS = {
     "OutputError": "onnxprune.errors",
     "Plan": "onnxprune.types",
     "PlanError": "onnxprune.errors",
+    "Recovered": "onnxprune.recover.job",
     "Refusal": "onnxprune.types",
     "RuntimeMissingError": "onnxprune.errors",
     "Scores": "onnxprune.importance.scores",
@@ -86,6 +89,7 @@ _EXPORTS = {
     "open_data": "onnxprune.runtime.data",
     "plan": "onnxprune.plan.planner",
     "plan_for": "onnxprune.plan.planner",
+    "recover": "onnxprune.recover.recovery",
     "save": "onnxprune.graph.io",
     "save_plan": "onnxprune.plan.files",
     "score": "onnxprune.importance.scores",
@@ -112,6 +116,7 @@ __all__ = [
     "OutputError",
     "Plan",
     "PlanError",
+    "Recovered",
     "Refusal",
     "RuntimeMissingError",
     "Scores",
@@ -131,6 +136,7 @@ __all__ = [
     "open_data",
     "plan",
     "plan_for",
+    "recover",
     "save",
     "save_plan",
     "score",

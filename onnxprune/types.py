@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnxprune.display import html_table
+
 PLAN_SCHEMA = 4
 
 
@@ -154,6 +156,11 @@ class Plan:
                 f" and {self.after.macs:,} of {self.before.macs:,} MACs stay"
             )
         return f"Plan({changed} of {len(self.groups)} groups change{cost})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the groups that change, and what stays of the costs."""
+        rows = [(g.name, g.size, len(g.kept)) for g in self.groups if len(g.kept) < g.size]
+        return html_table(repr(self), ("group", "units", "kept"), rows)
 
     @property
     def is_empty(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "onnxprune"
 
 FLOORS = [
-    {"errors", "types"},
+    {"display", "errors", "types"},
     {"graph"},
     {"coupling"},
     {"ops"},

@@ -16,6 +16,7 @@ from onnxprune.coupling.nodeview import NodeView, Work
 from onnxprune.coupling.registry import Rule
 from onnxprune.coupling.residual import ResidualBlock, find_blocks
 from onnxprune.coupling.solve import Solution
+from onnxprune.display import html_table
 from onnxprune.graph.bindings import Bindings
 from onnxprune.graph.shapes import Shapes
 from onnxprune.graph.view import GraphView
@@ -61,6 +62,14 @@ class Coupling:
     def __repr__(self) -> str:
         units = sum(len(group.roots) for group in self.units.groups)
         return f"Coupling({len(self.view.nodes)} nodes, {len(self.units.groups)} groups of {units} units in all)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the groups."""
+        rows = [
+            (g.name, g.kind, g.size, f"{g.parameters:,}", f"{g.macs:,}", "yes" if g.exact else "no")
+            for g in self.groups
+        ]
+        return html_table(repr(self), ("group", "kind", "units", "parameters each", "MACs each", "exact"), rows)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

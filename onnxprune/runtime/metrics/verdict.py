@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from onnxprune.display import html_table
 from onnxprune.errors import SettingError
 from onnxprune.runtime.metrics.interval import CONFIDENCE, RESAMPLES, Difference, difference
 from onnxprune.runtime.metrics.judge import Judge, Source
@@ -70,6 +71,14 @@ class Verdict:
     broken: tuple[str, ...]
     undecided: bool = False
     """The limit on the drop lies within the confidence interval: more samples may decide otherwise."""
+
+    def _repr_html_(self) -> str:
+        """For notebooks: both figures and the difference."""
+        worse = self.difference
+        told = "" if worse is None else f"{worse.loss:+.4g} ({worse.low:+.4g} to {worse.high:+.4g})"
+        row = (self.metric, f"{self.dense:.6g}", f"{self.pruned:.6g}", told)
+        caption = f"on {self.samples} samples: " + ("; ".join(self.broken) or "all limits kept")
+        return html_table(caption, ("", "dense", "pruned", "worse by"), [row])
 
     @property
     def passed(self) -> bool:
