@@ -7,11 +7,10 @@ its input is made; pairs are taken out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 
 @dataclass
@@ -137,7 +136,7 @@ def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
             yield from _nodes(body)
 
 
-def _outputs(graph: GraphProto) -> Iterator[AttributeProto]:
+def _outputs(graph: GraphProto) -> Iterator[ValueInfoProto]:
     yield from graph.output
     for node in _nodes(graph):
         for body in _bodies(node):
@@ -145,7 +144,8 @@ def _outputs(graph: GraphProto) -> Iterator[AttributeProto]:
 
 
 def _is_made(graph: GraphProto, name: str) -> bool:
-    return Counter(output for node in graph.node for output in node.output)[name] == 1
+    """Whether a node of this graph, and none of a body, makes the value."""
+    return any(name in node.output for node in graph.node)
 
 
 def _rename(graph: GraphProto, old: str, new: str, *, reads_only: bool = False) -> None:
