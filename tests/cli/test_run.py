@@ -24,6 +24,7 @@ from filelock import FileLock  # noqa: E402
 from onnxprune.cli.run import told  # noqa: E402
 from onnxprune.cli.settings import KINDS, schema, settings_of  # noqa: E402
 
+KINDS_OF_A_ROUND = ("prune", "recover", "validate")
 NET = """\
 schema: 1
 model: net.onnx
@@ -171,6 +172,32 @@ def test_what_is_said_of_a_step() -> None:
     validated = {"metric": "snr", "dense": None, "pruned": 12.3456789, "latency": {"ratio": {"median": 0.25}}}
     assert told(validated) == "  snr 12.3457 (dense infinite), latency 25.0%"
     assert told({"before": 0.5, "metric": 0.75}) == ""
+
+
+def test_rounds_of_repair_and_recovery(command: Command, folder: Path) -> None:
+    """Each round prunes, re-fits and trains what the last one made; the one that breaks the floor goes whole."""
+    needs("torch", "accelerate")
+    (folder / "r.yaml").write_text(
+        "model: net.onnx\ndefaults: {no-verify: true, data: data.npz, no-cache: true}\nsteps:\n"
+        "- iterate:\n    times: 2\n    steps:\n"
+        "    - prune: {max-macs: 80%, round-to: 1}\n"
+        "    - recover: {teacher: $DENSE, epochs: 2, valid-share: 0.25}\n"
+        "    - validate: {metric: snr}\n"
+    )
+    free = command("run", "r.yaml", "--folder", "free.run", "--json")
+    assert (free.code, free.json["rolled_back"]) == (0, [])
+    steps = {step["name"].removeprefix("01-iterate."): step["found"] for step in free.json["steps"]}
+    assert any(layer["changed"] for layer in steps["2.01-prune"]["repair"])
+    assert len(steps["2.02-recover"]["history"]) >= 2
+    assert steps["2.01-prune"]["before"]["macs"] == steps["1.01-prune"]["after"]["macs"]
+    first, second = (steps[f"{round}.03-validate"]["pruned"] for round in (1, 2))
+    assert first > second
+    floor = (first + second) / 2
+    kept = command("run", "r.yaml", "--set", f"validate.floor={floor}", "--reuse", "free.run", "--json")
+    assert kept.code == 0
+    assert kept.json["rolled_back"] == [f"01-iterate.2.0{k}-{kind}" for k, kind in enumerate(KINDS_OF_A_ROUND, 1)]
+    trained = folder / "r.run" / "01-iterate.1.02-recover" / "model.onnx"
+    assert (folder / "r.run" / "model.onnx").read_bytes() == trained.read_bytes()
 
 
 def test_a_round_that_cannot_meet_its_budget_is_taken_back(command: Command, folder: Path) -> None:
