@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from zoo.optimise import KINDS, LEVELS, model_type
+from zoo.picking import add_options, picked
 from zoo.store import JsonStore
 
 
@@ -40,14 +41,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of .onnx files, e.g. what make_zoo.py wrote")
     parser.add_argument("--out", type=Path, default=Path("build/zoo_opt"))
-    parser.add_argument("--only", default="*", metavar="GLOB", help="files to optimise, by name without .onnx")
+    add_options(parser)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one file, all its kinds")
     parser.add_argument("--again", action="store_true", help="try what failed before once more")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     failures = JsonStore(given.out / "failures.json")
-    for path in sorted(given.folder.glob(f"{given.only}.onnx"), key=lambda file: file.stat().st_size):
+    for path in sorted(picked(given.folder, given), key=lambda file: file.stat().st_size):
         names = {kind: f"{path.name.removesuffix('.onnx')}.{kind}.onnx" for kind in given.kinds}
         kinds = [
             kind for kind, name in names.items()

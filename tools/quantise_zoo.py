@@ -20,6 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from zoo.picking import add_options, picked
 from zoo.store import JsonStore
 
 KINDS = ("qdq", "qdq_tensor", "qop", "dynamic", "blocks")
@@ -55,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of .onnx files, e.g. what make_zoo.py wrote")
     parser.add_argument("--out", type=Path, default=Path("build/zoo_int8"))
-    parser.add_argument("--only", default="*", metavar="GLOB", help="files to quantise, by name without .onnx")
+    add_options(parser)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--jobs", type=int, default=1, help="files at a time")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one file, all its kinds")
@@ -63,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     failures = JsonStore(options.out / "failures.json")
-    files = sorted(options.folder.glob(f"{options.only}.onnx"), key=lambda path: path.stat().st_size)
+    files = sorted(picked(options.folder, options), key=lambda path: path.stat().st_size)
 
     def missing(path: Path) -> list[str]:
         names = {kind: f"{path.name.removesuffix('.onnx')}.{kind}.onnx" for kind in options.kinds}

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from zoo.isolated import run, start_server
+from zoo.picking import add_options, picked
 from zoo.store import JsonStore
 from zoo_check import check_within
 
@@ -114,15 +115,14 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a folder of .onnx files, e.g. what make_zoo.py wrote")
     parser.add_argument("--pruning-ratio", type=float, default=0.5)
     parser.add_argument("--exact-only", action="store_true")
-    parser.add_argument("--only", default="*", help="glob of file names")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th file, by name")
+    add_options(parser)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--peers", type=Path, help="what bench_peers.py wrote, to print beside")
     parser.add_argument("--shapes", type=json.loads, default={}, help='{"file.onnx": {"input": [1, 576]}}')
     parser.add_argument("--json", type=Path, help="results by file, read and extended")
     arguments = parser.parse_args()
     console = Console(width=200 if not sys.stdout.isatty() else None)
-    files = sorted(arguments.folder.glob(f"{arguments.only}.onnx"))[:: arguments.every]
+    files = picked(arguments.folder, arguments)
     settings = f"ratio {arguments.pruning_ratio:g}" + (", exact only" if arguments.exact_only else "")
     store = JsonStore(arguments.json) if arguments.json else None
 
