@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,8 @@ def test_stopped(net: Path, number: int, code: int, said: str) -> None:
         cwd=net.parent, env={**os.environ, "PYTHONPATH": str(modules), "STARTED": str(started),
                              "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a job that a shell runs in the background ignores it, and so would this
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (started.exists() and started.read_text()):
