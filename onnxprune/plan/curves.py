@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -81,6 +82,7 @@ def measured_losses(
     mask: str | None = None,
     batch: int | None = None,
     options: RunOptions | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[int, np.ndarray]:
     """By group index what keeping n of its units loses (float64 [size + 1]): divergence (runtime/divergence.py).
@@ -95,8 +97,9 @@ def measured_losses(
 
     def gram(part: Data) -> Statistics:
         return calibrate(
-            coupling, part, (GRAM,), positions=positions, seed=seed, mask=mask, batch=batch, options=options
-        )
+            coupling, part, (GRAM,),
+            positions=positions, seed=seed, mask=mask, batch=batch, options=options, cache=cache,
+        )  # fmt: skip
 
     runner = Runner.of(coupling.view.model, judged, _BATCH, options)
     compensator = Compensator(coupling, gram(fitted), gram(judged))

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxprune.repair.fit import GAIN, Fit, Moments, Solver
-from onnxprune.repair.samples import Samples
+from onnxprune.repair.fit import GAIN, Fit, Solver
+from onnxprune.runtime.aimed import Moments
 from onnxprune.runtime.bounds import Bounds
+from onnxprune.runtime.keeping import RowStore
 
 ROUNDS = 8
 
@@ -27,7 +28,7 @@ Weights = tuple[np.ndarray, np.ndarray]
 
 
 def fit_behind(
-    bounds: Bounds, samples: tuple[Samples, Samples], moments: tuple[Moments, Moments], before: Weights, linear: Fit,
+    bounds: Bounds, samples: tuple[RowStore, RowStore], moments: tuple[Moments, Moments], before: Weights, linear: Fit,
     *, free_bias: bool,
 ) -> Fit:  # fmt: skip
     """Better weights than those of the plain fit `linear`, or `linear`, or `before`: what does best behind the bounds.
@@ -51,13 +52,13 @@ def fit_behind(
     return Fit(*found, linear.ridge, errors[0], errors[2])
 
 
-def share_behind(bounds: Bounds, samples: Samples, weight: np.ndarray, bias: np.ndarray) -> float:
+def share_behind(bounds: Bounds, samples: RowStore, weight: np.ndarray, bias: np.ndarray) -> float:
     """The error that weights leave behind the bounds, as a share of the clipped target's variance."""
     return _error(bounds, samples, (weight, bias)) / _spread(bounds, samples)
 
 
 def _rounds(
-    bounds: Bounds, samples: Sequence[Samples], moments: Moments, before: Weights, start: Weights, ridge: float,
+    bounds: Bounds, samples: Sequence[RowStore], moments: Moments, before: Weights, start: Weights, ridge: float,
     free_bias: bool,
 ) -> Weights:  # fmt: skip
     solver = Solver(moments, *before, free_bias)
@@ -77,7 +78,7 @@ def _rounds(
 
 
 def _missing(
-    bounds: Bounds, samples: Sequence[Samples], weight: np.ndarray, bias: np.ndarray, centre: np.ndarray | None
+    bounds: Bounds, samples: Sequence[RowStore], weight: np.ndarray, bias: np.ndarray, centre: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means over rows of x rᵀ (around `centre` [g, D] if given) and of r, what the weights lack behind the bounds."""
     cross, mean, count = np.zeros_like(weight), np.zeros_like(bias), 0
@@ -101,7 +102,7 @@ def _lacking(
     return bounds.missing(given, aims) if added is None else bounds.missing(given + added, aims + added)
 
 
-def _error(bounds: Bounds, samples: Samples, weights: Weights) -> float:
+def _error(bounds: Bounds, samples: RowStore, weights: Weights) -> float:
     """The mean square of what is missing behind the bounds, summed over outputs."""
     weight, bias = (array.astype(np.float32) for array in weights)
     total, count = 0.0, 0
@@ -114,7 +115,7 @@ def _error(bounds: Bounds, samples: Samples, weights: Weights) -> float:
     return total / max(count, 1) if np.isfinite(total) else np.inf
 
 
-def _spread(bounds: Bounds, samples: Samples) -> float:
+def _spread(bounds: Bounds, samples: RowStore) -> float:
     """The variance of the clipped target, summed over outputs; 1 where it does not vary."""
     count, mean, square = 0, np.zeros(()), 0.0
     for _, aims, added in samples:

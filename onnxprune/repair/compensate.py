@@ -18,7 +18,9 @@ from onnxprune.edit.prediction import Prediction
 from onnxprune.edit.stored import put_array
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
+from onnxprune.repair.fit import DEAD
 from onnxprune.repair.places import Place, places
+from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.statistics import Gram, Statistics
 
 RIDGES = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
@@ -48,46 +50,60 @@ def compensate(
 ) -> None:  # fmt: skip
     """Adjust the layers of `pruned` (the coupling's model, cut as predicted) that have lost inputs, in place."""
     for place in layers:
-        consumer, source = place.consumer, place.consumer.source
-        slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
-        if slot is None or consumer.groups > 1:
-            continue
-        kept = coupling.kept_of_slot(slot, prediction.removed)
-        if len(kept) == source.size:
+        consumer = place.consumer
+        columns = kept_columns(coupling, prediction.removed, consumer)
+        if consumer.groups > 1 or len(columns) == consumer.features:
             continue
         model, constants = coupling.view.model, coupling.view.constants
         dense = consumer.matrix(model.array(constants[place.weight]).astype(np.float64))[0]
         output_slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
         if output_slot is not None:
             dense = dense[:, coupling.kept_of_slot(output_slot, prediction.removed)]
-        gram = statistics.gram(consumer)
-        taps = consumer.features // source.size
-        columns = (kept[:, None] * taps + np.arange(taps)).reshape(-1)
-        centred = place.free_bias is not None
-        if held is None:
-            moments = gram.conditioned(0, centred=centred)
-            fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
-        else:
-            fresh = judged(gram, held.gram(consumer), columns, dense, centred)
+        others = None if held is None else held.gram(consumer)
+        fresh, missing = made_up_for(
+            statistics.gram(consumer), others, columns, dense, centred=place.free_bias is not None
+        )
         stored = pruned.model.array(pruned.constants[place.weight])
         put_array(pruned, place.weight, consumer.from_matrix(fresh[None], stored))
         if place.free_bias is not None:
-            missing = consumer.gain * (gram.mean[0] @ dense - gram.mean[0, columns] @ fresh)
             old = pruned.model.array(pruned.constants[place.free_bias.name])
-            added = (missing / place.free_bias.factor).reshape(old.shape)
+            added = (consumer.gain * missing / place.free_bias.factor).reshape(old.shape)
             put_array(pruned, place.free_bias.name, (old.astype(np.float64) + added).astype(old.dtype))
 
 
-def judged(fitted: Gram, held: Gram, columns: np.ndarray, dense: np.ndarray, centred: bool) -> np.ndarray:
-    """The weights for `columns` of the rows that come nearest to what `dense` [D, K] gives (float64).
+def kept_columns(coupling: Coupling, removed: np.ndarray, consumer: Consumer) -> np.ndarray:
+    """Which columns (int64) of the consumer's rows are left once the classes `removed` are gone."""
+    source = consumer.source
+    slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
+    if slot is None:
+        return np.arange(consumer.features)
+    taps = consumer.features // max(source.size, 1)
+    return np.asarray((coupling.kept_of_slot(slot, removed)[:, None] * taps + np.arange(taps)).reshape(-1))
 
-    Their products are those of `fitted`, around the mean if `centred`; the ridge is the one that does best on `held`.
+
+def made_up_for(
+    fitted: Gram, held: Gram | None, columns: np.ndarray, dense: np.ndarray, *, centred: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights for `columns` of the rows that come nearest to what `dense` [D, K] gives, and what the mean leaves.
+
+    Float64 [columns, K] and [K]. Their products are those of `fitted`, around the mean if `centred`; the ridge is the
+    one that does best on `held`, and without that none but what makes them fit to be inverted.
     """
+    if held is None:
+        moments = fitted.conditioned(0, centred=centred)
+        fresh = np.linalg.solve(moments[np.ix_(columns, columns)], moments[columns] @ dense)
+    else:
+        fresh = _judged(fitted, held, columns, dense, centred)
+    return fresh, np.asarray(fitted.mean[0] @ dense - fitted.mean[0, columns] @ fresh)
+
+
+def _judged(fitted: Gram, held: Gram, columns: np.ndarray, dense: np.ndarray, centred: bool) -> np.ndarray:
     moments = fitted.covariance[0] if centred else fitted.second[0]
     judge = held.covariance[0] if centred else held.second[0]
     shift = held.mean[0] - fitted.mean[0] if centred else np.zeros(len(judge))  # the bias fits the means of `fitted`
     gone = np.setdiff1d(np.arange(len(moments)), columns)
-    level = max(float(np.diag(moments)[columns].mean()), np.finfo(np.float64).tiny)
+    level = float(np.diag(moments)[columns].mean())
+    level = level if level > DEAD else 1.0
     missing = moments[np.ix_(columns, gone)] @ dense[gone]
     change = np.empty_like(dense)
     change[gone] = -dense[gone]

@@ -8,71 +8,16 @@ taken around the means, and the bias makes up for what is left of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxprune.runtime.aimed import Moments
+
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
 _NOISE = 1e-6  # of the target's mean square: what products in float32 cannot tell from nothing
-_DEAD = 1e-30  # a mean square below it is of inputs that are never there
-_FLAT = 1e-9  # of the same: a variance below it is none
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Means over `rows` rows, by block: `second` [g, D, D] of x xᵀ, `mean` [g, D] of x, `cross` [g, D, K] of x tᵀ,
-    `target_mean` [g, K] and `target_second` [g, K] of t and its squares (all float64).
-    """
-
-    second: np.ndarray
-    mean: np.ndarray
-    cross: np.ndarray
-    target_mean: np.ndarray
-    target_second: np.ndarray
-    rows: int
-
-    @classmethod
-    def of(cls, found: Mapping[str, np.ndarray]) -> Moments:
-        """From what RowProducts gives."""
-        return cls(
-            found["second"], found["mean"], found["cross"], found["target_mean"], found["target_second"],
-            int(found["rows"]),
-        )  # fmt: skip
-
-    def __add__(self, other: Moments) -> Moments:
-        rows = self.rows + other.rows
-
-        def both(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-            return np.asarray((self.rows * mine + other.rows * theirs) / max(rows, 1))
-
-        return Moments(
-            both(self.second, other.second), both(self.mean, other.mean), both(self.cross, other.cross),
-            both(self.target_mean, other.target_mean), both(self.target_second, other.target_second), rows,
-        )  # fmt: skip
-
-    def error(self, weight: np.ndarray, bias: np.ndarray) -> float:
-        """The mean square of what x W + b misses of t, summed over outputs."""
-        predicted = np.einsum("gdk,gdk->", self.second @ weight, weight)
-        shift = 2 * np.einsum("gk,gk->", bias, np.einsum("gdk,gd->gk", weight, self.mean) - self.target_mean)
-        shared = 2 * np.einsum("gdk,gdk->", self.cross, weight)
-        return float(predicted - shared + shift + (bias**2).sum() + self.target_second.sum())
-
-    def share(self, weight: np.ndarray, bias: np.ndarray) -> float:
-        """The same as a share of the target's variance."""
-        return max(self.error(weight, bias) / (self.spread or 1.0), 0.0)
-
-    @property
-    def energy(self) -> float:
-        """The mean square of t, summed over outputs."""
-        return float(self.target_second.sum())
-
-    @property
-    def spread(self) -> float:
-        """The variance of t, summed over outputs; its mean square where it does not vary."""
-        variance = float(np.maximum(self.target_second - self.target_mean**2, 0).sum())
-        return variance if variance > _FLAT * self.energy else self.energy
+DEAD = 1e-30  # a mean square below it is of inputs that are never there
 
 
 @dataclass(frozen=True)
@@ -96,7 +41,7 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
     fitted to both.
     """
     scale = held.spread or 1.0
-    before = max(held.error(weight, bias) / scale, 0.0)
+    before = held.share(weight, bias)
     if not before > _NOISE * held.energy / scale:
         return Fit(weight, bias, None, before, before)
     solver = Solver(train, weight, bias, free_bias)
@@ -133,7 +78,7 @@ class Solver:
             cross = cross - moments.mean[:, :, None] * bias[:, None, :]
         self._second, self._missing = second, cross - second @ weight
         level = np.einsum("gdd->g", second) / second.shape[1]
-        self._level = np.where(level > _DEAD, level, 1.0)  # of inputs that are never there, nothing is missing either
+        self._level = np.where(level > DEAD, level, 1.0)  # of inputs that are never there, nothing is missing either
         self._inverses: dict[float, np.ndarray] = {}
 
     def at(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:

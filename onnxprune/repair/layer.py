@@ -12,19 +12,21 @@ from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.stored import put_array
 from onnxprune.errors import SettingError
 from onnxprune.repair.clipped import fit_behind, share_behind
-from onnxprune.repair.compensate import judged
-from onnxprune.repair.fit import Moments, fit
+from onnxprune.repair.compensate import kept_columns, made_up_for
+from onnxprune.repair.fit import fit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
-from onnxprune.repair.samples import Samples
+from onnxprune.runtime.aimed import Moments
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
+from onnxprune.runtime.keeping import RowStore
 from onnxprune.runtime.moments import RowProducts
 from onnxprune.runtime.pairs import PairReader
 from onnxprune.runtime.rows import Named, Sampling, Tokens
 from onnxprune.runtime.statistics import Gram
 
 _FITTED_AND_HELD = 2  # kinds of batches
+_KEPT = 1 << 27  # bytes of a layer's rows and aims that are kept of each kind
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class LayerRepair:
         slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
         self._take = None if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
         self._pairs: PairReader | None = None
-        kept = _kept_inputs(coupling, pruned, place)
+        kept = kept_columns(coupling, pruned.prediction.removed, place.rows)
         self._columns = kept if place.rows.groups == 1 and len(kept) < place.rows.features else None
         self._parts: list[RowProducts] = []
         self._dense: list[RowProducts] = []
-        self._samples: list[Samples] = []
+        self._samples: list[RowStore] = []
         self._size = 0
 
     @property
@@ -82,10 +84,10 @@ class LayerRepair:
         """See Accumulator."""
         self._size = self._size or batch.size
         which = int(is_held_back(batch, self._size))
-        for rows, aims, added in self._start().read(values, batch, tokens):
-            self._parts[which].append(rows, aims)
-            if self._samples and aims is not None:
-                self._samples[which].append(rows, aims, added)
+        for pair in self._start().read(values, batch, tokens):
+            self._parts[which].append(pair)
+            if self._samples:
+                self._samples[which].append(pair)
         if self._dense:
             self._dense[which].add(values, batch, tokens)
 
@@ -142,10 +144,8 @@ class LayerRepair:
             whole = whole[:, self._take]
         fitted, held = (Gram(part["second"], part["mean"], int(part["rows"])) for part in dense)
         is_free = self._place.free_bias is not None
-        fresh = judged(fitted, held, columns, whole, is_free)
-        if is_free:
-            bias = bias + (fitted.mean[0] @ whole - fitted.mean[0, columns] @ fresh)
-        return fresh[None], bias
+        fresh, missing = made_up_for(fitted, held, columns, whole, centred=is_free)
+        return fresh[None], bias + missing if is_free else bias
 
     def _start(self) -> PairReader:
         if self._pairs is not None:
@@ -153,7 +153,8 @@ class LayerRepair:
         place = self._place
         shortcut = self._shortcut
         if place.pooled or self._columns is not None:
-            self._dense = [RowProducts(place.rows, self._sampling, model=DENSE) for _ in range(2)]
+            reader = PairReader(place.rows, self._sampling, model=DENSE)
+            self._dense = [RowProducts(reader) for _ in range(_FITTED_AND_HELD)]
         if place.pooled:
             target, take = place.rows.source.tensor, None
             rows = self._rows
@@ -163,9 +164,9 @@ class LayerRepair:
             take = self._take
         minus = None if place.pooled or shortcut is None else (PRUNED, shortcut)  # dropped blocks are not in it
         if place.bounds is not None and not place.pooled:
-            self._samples = [Samples(), Samples()]
-        self._parts = [RowProducts(rows, self._sampling, model=PRUNED) for _ in range(2)]
+            self._samples = [RowStore(limit=_KEPT) for _ in range(_FITTED_AND_HELD)]
         self._pairs = PairReader(rows, self._sampling, model=PRUNED, target=(DENSE, target), minus=minus, take=take)
+        self._parts = [RowProducts(self._pairs) for _ in range(_FITTED_AND_HELD)]
         return self._pairs
 
     def _bias_name(self, bias: Bias) -> str:
@@ -199,17 +200,6 @@ class LayerRepair:
         if place.bias is None:
             return weight, np.zeros(weight.shape[1])
         return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
-
-
-def _kept_inputs(coupling: Coupling, pruned: Pruned, place: Place) -> np.ndarray:
-    """Which columns of the rows of the dense model are left."""
-    source = place.rows.source
-    slot = coupling.atoms.slot_at((source.tensor, -1, -1), source.axis)
-    if slot is None:
-        return np.arange(place.rows.features)
-    kept = coupling.kept_of_slot(slot, pruned.prediction.removed)
-    taps = place.rows.features // max(source.size, 1)
-    return np.asarray((kept[:, None] * taps + np.arange(taps)).reshape(-1))
 
 
 def _in_pruned(pruned: Pruned, place: Place, consumer: Consumer) -> Consumer:

@@ -26,6 +26,7 @@ from onnxprune.runtime.consumers import Consumer, consumers_of, sources_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.moments import CHANNEL_KINDS, Accumulator, ChannelSums, RowProducts
 from onnxprune.runtime.ort import RunOptions, onnxruntime
+from onnxprune.runtime.pairs import PairReader
 from onnxprune.runtime.rows import Sampling
 from onnxprune.runtime.statistics import GRAM, KINDS, Statistics
 from onnxprune.runtime.stream import Progress, batch_for, stream
@@ -150,7 +151,7 @@ def _bundles(
         if bundle and held + size > memory:
             yield bundle
             bundle, held = {}, 0
-        bundle[GRAM, consumer.key] = RowProducts(consumer, sampling)
+        bundle[GRAM, consumer.key] = RowProducts(PairReader(consumer, sampling))
         held += size
     if bundle:
         yield bundle

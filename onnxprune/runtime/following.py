@@ -7,11 +7,10 @@ and with the outputs that the dense model has at the same places.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from onnxprune.graph.view import GraphView
+from onnxprune.runtime.aimed import Moments
 from onnxprune.runtime.bounds import Bounds
 from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch, Data
@@ -40,20 +39,13 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Means over rows x of the changed model and targets t, float64, per group of the consumer.
+class Followed(Moments):
+    """What was found of an aim, per group of the consumer.
 
-    `second` [groups, D, D] of x xᵀ, `mean` [groups, D] of x, `cross` [groups, D, K] of x tᵀ, `target_mean` [groups, K]
-    and `target_second` [groups, K] of t and its square; over `rows` rows. D as in Consumer.matrix. `halves` are those
-    of every other sample, where there are two; `kept` some of the rows themselves, where the aim has bounds.
+    `halves` are the moments of every other sample, where there are two; `kept` some of the rows themselves, where the
+    aim has bounds.
     """
 
-    second: np.ndarray
-    mean: np.ndarray
-    cross: np.ndarray
-    target_mean: np.ndarray
-    target_second: np.ndarray
-    rows: int
     halves: tuple[Moments, Moments] | None = None
     kept: KeptRows | None = None
 
@@ -77,23 +69,17 @@ class AimSums:
     """What takes in the values of both models for one aim: products of rows, in two halves, and rows to keep."""
 
     def __init__(self, aim: Aim, how: Following) -> None:
-        sampling = Sampling(how.positions, how.seed)
         minus = None if aim.minus is None else (CHANGED, aim.minus)
-        self._halves = [
-            RowProducts(
-                aim.consumer, replace(sampling, half=half), model=CHANGED, target=(DENSE, aim.target), minus=minus
-            )
-            for half in range(2)
-        ]  # fmt: skip
-        self._rows = None
-        if aim.bounds is not None:
-            pairs = PairReader(aim.consumer, sampling, model=CHANGED, target=(DENSE, aim.target), minus=minus)
-            self._rows = RowStore(pairs, how.data.samples)
+        self._pairs = PairReader(
+            aim.consumer, Sampling(how.positions, how.seed), model=CHANGED, target=(DENSE, aim.target), minus=minus
+        )
+        self._halves = [RowProducts(self._pairs), RowProducts(self._pairs)]
+        self._rows = None if aim.bounds is None else RowStore(how.data.samples)
 
     @property
     def reads(self) -> Collection[tuple[str, str]]:
         """See Accumulator."""
-        return self._halves[0].reads
+        return self._pairs.reads
 
     @property
     def nbytes(self) -> int:
@@ -102,34 +88,18 @@ class AimSums:
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
-        for half in self._halves:
-            half.add(values, batch, tokens)
-        if self._rows is not None:
-            self._rows.add(values, batch, tokens)
+        for pair in self._pairs.read(values, batch, tokens):
+            self._halves[pair.sample % 2].append(pair)
+            if self._rows is not None:
+                self._rows.append(pair)
 
-    def result(self) -> Moments:
+    def result(self) -> Followed:
         """What has been found."""
-        first, second = (_moments(half) for half in self._halves)
+        first, second = (Moments.of(half.result()) for half in self._halves)
         kept = None if self._rows is None else self._rows.result()
         if not first.rows or not second.rows:
-            return replace(first if first.rows else second, kept=kept)
-        share = first.rows / (first.rows + second.rows)
-        joined = {
-            name: share * getattr(first, name) + (1 - share) * getattr(second, name)
-            for name in ("second", "mean", "cross", "target_mean", "target_second")
-        }
-        return Moments(**joined, rows=first.rows + second.rows, halves=(first, second), kept=kept)
-
-
-def _moments(total: RowProducts) -> Moments:
-    found = total.result()
-    if "cross" not in found:
-        nothing = np.zeros((1, 0))
-        return Moments(found["second"], found["mean"], nothing, nothing, nothing, 0)
-    return Moments(
-        found["second"], found["mean"], found["cross"], found["target_mean"], found["target_second"],
-        int(found["rows"]),
-    )  # fmt: skip
+            return Followed(**vars(first if first.rows else second), kept=kept)
+        return Followed(**vars(first + second), halves=(first, second), kept=kept)
 
 
 def accumulators(how: Following, aims: Sequence[Aim]) -> list[AimSums]:
@@ -140,7 +110,7 @@ def accumulators(how: Following, aims: Sequence[Aim]) -> list[AimSums]:
 def follow(
     how: Following, dense: GraphView, changed: GraphView, aims: Sequence[Aim], shapes: Mapping[str, tuple[int, ...]],
     dtypes: Mapping[str, int],
-) -> list[Moments]:  # fmt: skip
+) -> list[Followed]:  # fmt: skip
     """The moments of each aim, from one pass of both models over the data.
 
     Raises what `stream` raises.

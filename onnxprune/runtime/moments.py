@@ -13,8 +13,8 @@ import numpy as np
 
 from onnxprune.runtime.consumers import Consumer, Source
 from onnxprune.runtime.data import Batch
-from onnxprune.runtime.pairs import PairReader, reads
-from onnxprune.runtime.rows import CHUNK, Named, Sampling, Tokens, decoded, per_sample
+from onnxprune.runtime.pairs import Pair, PairReader, reads
+from onnxprune.runtime.rows import CHUNK, Named, Tokens, decoded, per_sample
 
 CHANNEL_KINDS = ("mean", "second", "abs", "zeros")
 """Per index of an axis: mean, mean of squares, mean of magnitudes, share of zeros."""
@@ -95,25 +95,15 @@ _SUMS = {
 
 
 class RowProducts:
-    """Products of rows with themselves, and with a target's where one is given.
+    """Products of rows with themselves, and with their aims where there are any.
 
-    Means over the rows of all places: `second` [groups, D, D] of x xᵀ and `mean` [groups, D] of x; with `target`
-    (model, value), of t [K]: `cross` [groups, D, K] of x tᵀ, `target_mean` and `target_second` [groups, K]; `rows`.
-    `minus` and `take` as PairReader's.
+    Means over the rows of all places: `second` [groups, D, D] of x xᵀ and `mean` [groups, D] of x; with aims t [K]
+    `cross` [groups, D, K] of x tᵀ, `target_mean` and `target_second` [groups, K]; `rows`.
     """
 
-    def __init__(
-        self,
-        consumer: Consumer,
-        sampling: Sampling,
-        *,
-        model: str = "",
-        target: tuple[str, str] | None = None,
-        minus: tuple[str, str] | None = None,
-        take: np.ndarray | None = None,
-    ) -> None:
-        self._consumer = consumer
-        self._pairs = PairReader(consumer, sampling, model=model, target=target, minus=minus, take=take)
+    def __init__(self, pairs: PairReader) -> None:
+        self._pairs, self._consumer = pairs, pairs.consumer
+        consumer = pairs.consumer
         groups, features = consumer.groups, consumer.features
         self._second = np.zeros((groups, features, features))
         self._mean = np.zeros((groups, features))
@@ -143,11 +133,12 @@ class RowProducts:
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
-        for rows, aims, _ in self._pairs.read(values, batch, tokens):
-            self.append(rows, aims)
+        for pair in self._pairs.read(values, batch, tokens):
+            self.append(pair)
 
-    def append(self, rows: np.ndarray, aims: np.ndarray | None) -> None:
-        """Take in rows [groups, n, D] and their aims [groups, n, K] that were read elsewhere (float32)."""
+    def append(self, pair: Pair) -> None:
+        """Take in rows and aims that were read elsewhere."""
+        rows, aims = pair.rows, pair.aims
         if aims is not None and self._aims is None:
             groups, _, width = aims.shape
             self._aims = np.empty((groups, self._size, width), np.float32)

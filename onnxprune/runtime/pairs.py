@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +11,14 @@ from onnxprune.runtime.consumers import Consumer, Source
 from onnxprune.runtime.data import Batch
 from onnxprune.runtime.rows import Named, RowReader, Sampling, Tokens
 
-Pair = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
-"""Rows [groups, n, D], their aims [groups, n, K] if there is a target, and what was taken off these, if anything."""
+
+class Pair(NamedTuple):
+    """Rows [groups, n, D] of a sample, their aims [groups, n, K] if there is a target, and what was taken off these."""
+
+    sample: int
+    rows: np.ndarray
+    aims: np.ndarray | None = None
+    added: np.ndarray | None = None
 
 
 class PairReader:
@@ -32,27 +39,28 @@ class PairReader:
         minus: tuple[str, str] | None = None,
         take: np.ndarray | None = None,
     ) -> None:
-        self._consumer, self._reader, self._model = consumer, RowReader(consumer, sampling), model
+        self.consumer = consumer
+        self._reader, self._model = RowReader(consumer, sampling), model
         self._target, self._minus, self._take = target, minus, take
 
     @property
     def reads(self) -> Collection[tuple[str, str]]:
         """See Accumulator."""
-        return [*reads(self._consumer.source, self._model), *(p for p in (self._target, self._minus) if p)]
+        return [*reads(self.consumer.source, self._model), *(p for p in (self._target, self._minus) if p)]
 
     def read(self, values: Named, batch: Batch, tokens: Tokens | None) -> Iterator[Pair]:
         """The pairs of a batch (float32), a chunk at a time."""
         aims: list[np.ndarray] = []
         if self._target is not None:
             aim = values[self._target[0]][self._target[1]].astype(np.float32, copy=False)
-            if self._take is not None and self._consumer.output is not None:
-                aim = np.take(aim, self._take, axis=self._consumer.output[1])
+            if self._take is not None and self.consumer.output is not None:
+                aim = np.take(aim, self._take, axis=self.consumer.output[1])
             aims.append(aim)
             if self._minus is not None:
                 minus = values[self._minus[0]][self._minus[1]].astype(np.float32, copy=False)
                 aims = [aim - minus, minus]
-        for rows, *read in self._reader.read(values[self._model], batch, tokens, *aims):
-            yield rows, read[0] if read else None, read[1] if len(read) > 1 else None
+        for sample, arrays in self._reader.read(values[self._model], batch, tokens, *aims):
+            yield Pair(sample, *arrays)
 
 
 def reads(source: Source, model: str) -> list[tuple[str, str]]:

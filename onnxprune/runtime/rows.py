@@ -26,19 +26,13 @@ Named = Mapping[str, Values]
 
 @dataclass(frozen=True)
 class Sampling:
-    """At most `positions` rows of each sample (None: all), drawn with `seed`.
-
-    With `half`, 0 or 1, of every other sample alone: the even or the odd ones.
-    """
+    """At most `positions` rows of each sample (None: all), drawn with `seed`."""
 
     positions: int | None = 256
     seed: int = 0
-    half: int | None = None
 
     def draw(self, sample: int, places: int, allowed: np.ndarray | None = None) -> np.ndarray:
         """The drawn places (sorted int64) of `places`, of those that are true in `allowed` if given."""
-        if self.half is not None and sample % 2 != self.half:
-            return np.zeros(0, np.int64)
         candidates = np.arange(places) if allowed is None else np.flatnonzero(allowed)
         if self.positions is None or len(candidates) <= self.positions:
             return candidates
@@ -105,10 +99,10 @@ class RowReader:
 
     def read(
         self, values: Values, batch: Batch, tokens: Tokens | None, *targets: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Rows [groups, n, features] and each target's [groups, n, outputs of a block], float32, a chunk at a time.
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """A sample's number, with rows [groups, n, features] and each target's [groups, n, outputs of a block].
 
-        `targets` are values of the shape of the consumer's output.
+        Float32, a chunk of one sample at a time. `targets` are values of the shape of the consumer's output.
         """
         x = decoded(self._consumer.source, values)
         if self._consumer.window is not None:
@@ -129,7 +123,7 @@ class RowReader:
             flat = [aim.reshape(places, -1) for aim in beside]
             for start in range(0, len(chosen), step):
                 some = chosen[start : start + step]
-                yield self._rows(part, some), *(self._blocks(aim[some]) for aim in flat)
+                yield sample, [self._rows(part, some), *(self._blocks(aim[some]) for aim in flat)]
 
     def _places(self, part: np.ndarray) -> int:
         window = self._consumer.window

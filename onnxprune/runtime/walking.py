@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from onnxprune.graph.view import GraphView, Node
 from onnxprune.runtime.fixed import fixed_value
-from onnxprune.runtime.following import CHANGED, DENSE, Aim, Following, Moments, accumulators
+from onnxprune.runtime.following import CHANGED, DENSE, Aim, Followed, Following, accumulators
 from onnxprune.runtime.held import Shelf
 from onnxprune.runtime.ort import RunOptions, make_session, run
 from onnxprune.runtime.rows import Tokens
@@ -122,7 +122,7 @@ class Walking:
         for side in self._sides.values():
             side.values = [{k: v for k, v in item.feeds.items() if k in side.view.inputs} for item in self._batches]
 
-    def __call__(self, stage: int, aims: Sequence[Aim]) -> list[Moments]:
+    def __call__(self, stage: int, aims: Sequence[Aim]) -> list[Followed]:
         """The moments of layers that have `stage` layers in front of them."""
         sums = accumulators(self._how, aims)
         reads = {pair for total in sums for pair in total.reads}

@@ -18,7 +18,7 @@ from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.stored import put_array
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
-from onnxprune.runtime.following import Aim, Following, Moments, follow
+from onnxprune.runtime.following import Aim, Followed, Following, follow
 from onnxprune.runtime.walking import Walking, can_walk
 from onnxprune.sparsity.choosing import Method, Problem, repaired, revised
 from onnxprune.sparsity.cut import ROUNDS, freed
@@ -86,7 +86,7 @@ def sparsify_layers(
 
 def _measure(
     coupling: Coupling, view: GraphView, layers: Sequence[Layer], how: Following
-) -> Callable[[int, Sequence[Aim]], list[Moments]]:
+) -> Callable[[int, Sequence[Aim]], list[Followed]]:
     """How moments are had: by a walk through both models, or where they cannot be cut by running them each time."""
     shapes, dtypes = coupling.shapes.shape, coupling.shapes.dtype
     if can_walk(coupling.view, dtypes):
@@ -101,7 +101,7 @@ def _batches(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
 
 
 def _fit(
-    coupling: Coupling, view: GraphView, layer: Layer, target: Target | None, moments: Moments, method: Method,
+    coupling: Coupling, view: GraphView, layer: Layer, target: Target | None, moments: Followed, method: Method,
     repair: bool, damping: float | None,
 ) -> Fitted:  # fmt: skip
     stored = coupling.view.model.array(coupling.view.constants[layer.weight.name])

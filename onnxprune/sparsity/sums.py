@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxprune.runtime.following import Moments
+from onnxprune.runtime.aimed import Moments
+from onnxprune.runtime.following import Followed
 from onnxprune.sparsity.fit import least_squares, loss
 from onnxprune.sparsity.layers import Layer
 
@@ -79,7 +80,7 @@ class Sums:
         return float(max(left, 0) / max(float(variance.sum()), _TINY))
 
 
-def best_damping(layer: Layer, moments: Moments, dense: np.ndarray, masks: np.ndarray | None) -> float:
+def best_damping(layer: Layer, moments: Followed, dense: np.ndarray, masks: np.ndarray | None) -> float:
     """Of DAMPINGS that with which fits to one half of the samples meet the other half best.
 
     `dense` [groups, D, R] are the weights that fits are drawn to, `masks` which of them stay (None: all). What is

@@ -11,9 +11,11 @@ from onnx import parser
 
 from onnxprune.analyse import analyse
 from onnxprune.repair.clipped import fit_behind
-from onnxprune.repair.fit import Fit, Moments, fit
-from onnxprune.repair.samples import Samples
+from onnxprune.repair.fit import Fit, fit
+from onnxprune.runtime.aimed import Moments
 from onnxprune.runtime.bounds import Bounds, bounds_behind
+from onnxprune.runtime.keeping import RowStore
+from onnxprune.runtime.pairs import Pair
 
 RELU, RELU6 = Bounds(0.0), Bounds(0.0, 6.0)
 
@@ -33,7 +35,7 @@ class Problem:
         self.weight, self.bias = rng.normal(size=(groups, 6, 4)), rng.normal(size=(groups, 4))
         self.before = (np.zeros_like(self.weight), np.zeros_like(self.bias) if free_bias else self.bias)
         self.free_bias = free_bias
-        self.samples, totals = (Samples(), Samples()), []
+        self.samples, totals = (RowStore(), RowStore()), []
         for held, count in zip(self.samples, (600, 200), strict=True):
             x = rng.normal(size=(groups, count, 6)).astype(np.float32)
             added = rng.normal(size=(groups, count, 4)).astype(np.float32) if shortcut else None
@@ -43,7 +45,7 @@ class Problem:
             aims = (total - (0 if added is None else added)).astype(np.float32)
             for start in range(0, count, 100):
                 some = slice(start, start + 100)
-                held.append(x[:, some], aims[:, some], None if added is None else added[:, some])
+                held.append(Pair(0, x[:, some], aims[:, some], None if added is None else added[:, some]))
             totals.append(moments(x.astype(np.float64), aims.astype(np.float64)))
         self.moments = totals[0], totals[1]
         self.bounds = bounds
@@ -115,17 +117,17 @@ def test_inputs_that_are_never_there_do_no_harm() -> None:
 
 
 def test_rows_beyond_the_limit_are_not_held() -> None:
-    held = Samples(limit=100)
+    held = RowStore(limit=400)
     rows, aims = np.ones((1, 10, 3), np.float32), np.ones((1, 10, 2), np.float32)
     for _ in range(4):
-        held.append(rows, aims, None)
+        held.append(Pair(0, rows, aims))
     assert [chunk[0].shape for chunk in held] == [(1, 10, 3)] * 2
     assert held.nbytes == 400
 
 
 def test_what_is_held_does_not_follow_the_batch() -> None:
-    held, rows = Samples(), np.ones((1, 2, 2), np.float32)
-    held.append(rows, rows, rows)
+    held, rows = RowStore(), np.ones((1, 2, 2), np.float32)
+    held.append(Pair(0, rows, rows, rows))
     rows[:] = 7
     (chunk,) = held
     assert all((part == 1).all() for part in chunk if part is not None)

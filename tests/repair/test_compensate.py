@@ -11,7 +11,7 @@ from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import edit
 from onnxprune.graph.view import GraphView
-from onnxprune.repair.compensate import Compensator, judged
+from onnxprune.repair.compensate import Compensator, made_up_for
 from onnxprune.runtime import statistics as module
 from onnxprune.runtime.calibrate import calibrate
 from onnxprune.runtime.statistics import Gram
@@ -167,7 +167,7 @@ def test_ridges_are_chosen_by_other_samples() -> None:
 
     moments = fitted.covariance[0]
     plain = np.linalg.solve(moments[:20, :20], moments[:20] @ dense)
-    chosen = judged(fitted, held, columns, dense, True)
+    chosen = made_up_for(fitted, held, columns, dense, centred=True)[0]
     assert error(chosen) < 0.5 * error(plain)
     assert error(chosen) < error(dense[columns])
 
@@ -178,6 +178,6 @@ def test_ridges_vanish_where_rows_abound() -> None:
     x[:, 5] = x[:, 0] - x[:, 1]
     gram = Gram((x.T @ x / 4000)[None], x.mean(axis=0)[None], 4000)
     dense = rng.normal(size=(6, 2))
-    found = judged(gram, gram, np.arange(5), dense, False)
+    found = made_up_for(gram, gram, np.arange(5), dense, centred=False)[0]
     exact = dense[:5] + np.array([1.0, -1, 0, 0, 0])[:, None] * dense[5]
     np.testing.assert_allclose(found, exact, atol=1e-3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxprune.repair.fit import RIDGES, Moments, fit
+from onnxprune.repair.fit import RIDGES, fit
+from onnxprune.runtime.aimed import Moments
 
 
 def moments(x: np.ndarray, t: np.ndarray) -> Moments:

@@ -22,6 +22,7 @@ from onnxprune.runtime.calibrate import calibrate
 from onnxprune.runtime.consumers import Consumer, consumers_of
 from onnxprune.runtime.data import Data, open_data
 from onnxprune.runtime.moments import ChannelSums, RowProducts
+from onnxprune.runtime.pairs import PairReader
 from onnxprune.runtime.rows import Sampling, Tokens
 from onnxprune.runtime.statistics import KINDS, Statistics
 from onnxprune.runtime.stream import stream
@@ -427,7 +428,8 @@ def test_products_with_another_models_output(tmp_path: Path, coupling: Coupling)
     teacher = analyse(other)
     data = stored(tmp_path, coupling, x=SEVEN)
     consumer = by_name(calibrate(coupling, data), "grouped")
-    products = RowProducts(consumer, Sampling(None), model="student", target=("teacher", "c2"), minus=("student", "c2"))
+    reader = PairReader(consumer, Sampling(None), model="student", target=("teacher", "c2"), minus=("student", "c2"))
+    products = RowProducts(reader)
     models = {"student": coupling.view, "teacher": teacher.view}
     assert stream(models, [products], data, batch=3) == 7
     found = products.result()

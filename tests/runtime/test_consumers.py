@@ -52,8 +52,8 @@ def rows_and_output(coupling: Coupling, op: str, sampling: Sampling = ALL) -> tu
     assert matrix.shape[:2] == (consumer.groups, consumer.features)
     np.testing.assert_array_equal(consumer.from_matrix(matrix, weight), weight)
     pairs = list(RowReader(consumer, sampling).read(values, batch, None, values[consumer.output[0]]))
-    rows = np.concatenate([r for r, _ in pairs], axis=1)
-    target = np.concatenate([t for _, t in pairs if t is not None], axis=1)
+    rows = np.concatenate([r for _, (r, _) in pairs], axis=1)
+    target = np.concatenate([t for _, (_, t) in pairs], axis=1)
     return consumer, consumer.gain * rows @ matrix, target
 
 
@@ -237,7 +237,7 @@ def test_quantised_data_is_decoded_with_its_own_scale() -> None:
     assert (source.tensor, source.zero, source.scale) == ("q", "z", "s")
     feeds = random_feeds(coupling)
     values = Tap(coupling.view, ["q", "h", "z", "s"]).values(feeds, "samples")
-    rows = np.concatenate([r[0] for (r,) in RowReader(consumer, ALL).read(values, Batch(feeds, 0, 5), None)])
+    rows = np.concatenate([r[0] for _, (r,) in RowReader(consumer, ALL).read(values, Batch(feeds, 0, 5), None)])
     np.testing.assert_allclose(rows, np.clip(values["h"], -12.8, 12.7), atol=0.0501)
 
 

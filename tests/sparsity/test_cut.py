@@ -11,7 +11,7 @@ import pytest
 from onnxprune.analyse import analyse
 from onnxprune.runtime.bounds import Bounds
 from onnxprune.runtime.data import open_data
-from onnxprune.runtime.following import Following, Moments, follow
+from onnxprune.runtime.following import Followed, Following, follow
 from onnxprune.runtime.keeping import KeptRows
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.sparsity.cut import freed
@@ -74,11 +74,11 @@ def test_damping_is_large_where_samples_are_few() -> None:
     layer = next(found for found in find_layers(coupling, find_weights(coupling.view)) if found.weight.name == "w3")
     dense = rng.normal(size=(1, 16, 8))
 
-    def moments(count: int, noise: float) -> Moments:
+    def moments(count: int, noise: float) -> Followed:
         x = rng.normal(size=(count, 16))
         t = x @ dense[0] + noise * rng.normal(size=(count, 8))
         mean = t.mean(axis=0)[None]
-        return Moments(
+        return Followed(
             (x.T @ x / count)[None],
             x.mean(axis=0)[None],
             (x.T @ t / count)[None],
