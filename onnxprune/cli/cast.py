@@ -178,6 +178,7 @@ def _compared(
 def _write(here: Session, loaded: Model, made: Converted, kind: Kind, given: Writing) -> dict[str, Any]:
     """Write the model, held against onnx's checker and loaded in ONNX Runtime, where that has kernels for the type."""
     from onnxprune.check import new_complaints
+    from onnxprune.cli.writing import bytes_of
     from onnxprune.graph.io import save
     from onnxprune.runtime.ort import make_session
 
@@ -203,19 +204,15 @@ def _write(here: Session, loaded: Model, made: Converted, kind: Kind, given: Wri
     saved = save(made.model, given.output, layout=typed("Layout", layout), check=None if given.no_verify else check)
     return {
         "output": str(saved.path), "data_files": [str(path) for path in saved.data_files], "onnxruntime": ran,
-        "bytes": {"before": _size(loaded.source_files), "after": _size([saved.path, *saved.data_files])},
+        "bytes": {"before": bytes_of(loaded.source_files), "after": bytes_of([saved.path, *saved.data_files])},
     }  # fmt: skip
-
-
-def _size(paths: list[Path]) -> int:
-    return sum(path.stat().st_size for path in dict.fromkeys(paths) if path.exists())
 
 
 def _show(here: Session, found: dict[str, Any], kind: Kind) -> None:
     from rich.table import Table
 
-    from onnxprune.cli.tables import amount
     from onnxprune.cli.validate import figure
+    from onnxprune.display import amount
 
     reasons = Counter(found["float32"].values())
     here.say_plain(f"{found['nodes']} nodes in {kind.spelled}, {len(found['float32'])} stay in float32")

@@ -77,7 +77,7 @@ def _as_json(model: Path, pattern: Pattern, checked: Checked, log: BuildLog | No
 def _show(here: Session, pattern: Pattern, checked: Checked, log: BuildLog | None) -> None:
     from rich.table import Table
 
-    from onnxprune.cli.tables import share
+    from onnxprune.display import share
 
     table = Table(title=f"Weights and {pattern}", title_justify="left")
     columns = ["weight", "node", "shape", "type", "zeros", "compliant", "eligible", "likely to pay"]

@@ -53,23 +53,22 @@ def rows_of(
 
     dense = coupling.cost()
     predict = None if table is None else Predictor(coupling, table)
+    time = None if predict is None else predict(coupling.footprint, coupling.lengths())
     rows = []
     for group, item in zip(coupling.groups, plan.groups, strict=True):
         values, kept = scores.values[group.index], len(item.kept)
         total = float(values.sum())
         lost = 1 - float(values[list(item.kept)].sum()) / total if total else 0.0
-        curve = None if losses is None else losses.get(group.index)
-        row = Row(
-            group.name, group.kind, kept, group.size, lost, 0.0,
-            outputs_lost=None if curve is None or kept == group.size else float(curve[kept]),
-        )  # fmt: skip
+        row = Row(group.name, group.kind, kept, group.size, lost, 0.0)
         if kept < group.size:
-            removed = coupling.removed_classes({group.index: item.kept})
-            row = replace(row, macs_saved=1 - coupling.cost(removed).macs / max(dense.macs, 1))
-            if predict is not None:
-                footprint = coupling.footprint
-                whole = predict(footprint, coupling.lengths())
-                row = replace(row, time_saved=1 - predict(footprint, coupling.lengths(removed)) / whole)
+            lengths = coupling.lengths(coupling.removed_classes({group.index: item.kept}))
+            curve = None if losses is None else losses.get(group.index)
+            row = replace(
+                row,
+                macs_saved=1 - coupling.footprint.macs(lengths) / max(dense.macs, 1),
+                time_saved=None if predict is None or time is None else 1 - predict(coupling.footprint, lengths) / time,
+                outputs_lost=None if curve is None else float(curve[kept]),
+            )
         rows.append(row)
     return rows
 

@@ -88,7 +88,8 @@ def _write(coupling: Coupling, title: str, html: Path | None, annotate: Path | N
 
 
 def _show(here: Session, coupling: Coupling) -> None:
-    from onnxprune.cli.tables import amount, groups_table, refusals_table, share
+    from onnxprune.cli.tables import groups_table, refusals_table
+    from onnxprune.display import amount, share
 
     dense, least = coupling.cost(), coupling.least_cost()
     limit = None if here.verbose else _ROWS

@@ -94,32 +94,22 @@ def make_judge(
 ) -> Judge:  # fmt: skip
     """Judges by the metric that is asked for, else by the one that goes with what is learnt."""
     from onnxprune.cli.scoring import read_scoring
+    from onnxprune.recover.judging import default_metric
     from onnxprune.runtime.metrics import Judge
 
-    if labelled and valid.labels is not None and lessons.loss in (None, "cross_entropy"):
-        default = "top1"
-    elif labelled and valid.labels is not None and lessons.loss == "mse":
-        default = "mse"
-    elif teacher is not None:
-        default = "agreement" if _has_classes(view) else "snr"
-    elif scoring.metric is None:
+    with_labels = labelled and valid.labels is not None
+    default = default_metric(view, lessons.loss or "cross_entropy", labels=with_labels, teacher=teacher is not None)
+    chosen = scoring.metric or default
+    if chosen is None:
         raise SettingError(
             "nothing says which epoch is the best", remedy="give --metric, --teacher DENSE, or labels in --valid"
         )
-    else:
-        default = scoring.metric
-    metric, reading = read_scoring(scoring, default)
+    metric, reading = read_scoring(scoring, chosen)
     if metric.needs == "dense" and teacher is None:
         raise SettingError(
             f"--metric {metric.name} compares with the dense model", remedy="give --teacher DENSE, or another metric"
         )
     return Judge(teacher or view.model, valid, metric, reading, options=here.options, batch=settings.batch)
-
-
-def _has_classes(view: Any) -> bool:
-    """Whether the first output is rows of scores, as far as the file says."""
-    dims = next(iter(view.outputs.values())).type.tensor_type.shape.dim
-    return len(dims) == 2 and dims[1].dim_value != 1
 
 
 def read_penalty(lasso: Lasso) -> Any:

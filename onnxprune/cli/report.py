@@ -71,15 +71,15 @@ def write_report(here: Session, run: Path, target: Path) -> Facts:
 
 def _add_refusals(here: Session, facts: Facts) -> None:
     """What stays and why, from the dense model, where it is still there."""
+    from onnxprune.coupling.refusals import by_reason
     from onnxprune.graph.io import load
-    from onnxprune.report.tables import reasons
 
     try:
         coupling = here.analyse_with(load(facts.provenance["dense"]), {})
     except OnnxPruneError as error:
         here.warn(f"the report does not say what stays and why: {error}")
         return
-    facts.refusals = reasons(coupling.refusals)
+    facts.refusals = [vars(reason) for reason in by_reason(coupling.refusals)]
 
 
 def _add_zeros(here: Session, facts: Facts) -> None:

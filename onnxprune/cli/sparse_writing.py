@@ -101,7 +101,7 @@ def _sizes(paths: list[Path]) -> dict[str, int | None]:
 
 
 def _show(here: Session, made: Sparse, found: dict[str, Any], store: str) -> None:
-    from onnxprune.cli.tables import amount, share
+    from onnxprune.display import amount, share
     from onnxprune.graph.sparse import break_even
 
     here.say(_table(made, found["zeros"], None if here.verbose else _ROWS))

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from onnxprune.report.tables import amount as amount
+from onnxprune.coupling.refusals import by_reason
+from onnxprune.display import amount, share
 from onnxprune.types import Cost, Group, Refusal
 
 if TYPE_CHECKING:
     from onnxprune.cli.explaining import Row
     from onnxprune.repair.layer import Refit
-
-
-def share(part: float, whole: float) -> str:
-    """A part of a whole in percent."""
-    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def groups_table(groups: Sequence[Group], cost: Cost, limit: int | None) -> Table:
@@ -56,34 +52,18 @@ _UNREMARKABLE = frozenset({"kernel tap"})
 
 def refusals_table(refusals: Iterable[Refusal], limit: int | None) -> Table:
     """What must stay, gathered by reason."""
-    gathered: dict[tuple[str, str, str], list[Refusal]] = {}
-    for refusal in refusals:
-        if refusal.why in _UNREMARKABLE:
-            continue
-        gathered.setdefault((refusal.op, _general(refusal.why), refusal.help), []).append(refusal)
     table = Table(title="What stays, and why", title_justify="left")
     table.add_column("axes", justify="right")
     table.add_column("at")
     table.add_column("why", overflow="fold")
     table.add_column("for example", overflow="fold")
     table.add_column("what helps", overflow="fold")
-    rows = sorted(gathered.items(), key=lambda item: -len(item[1]))
-    for (op, why, remedy), found in rows[:limit]:
-        table.add_row(
-            str(len(found)),
-            op,
-            why,
-            f"{found[0].tensor}:{found[0].axis} (by {found[0].node})",
-            remedy,
-        )
+    rows = by_reason(refusal for refusal in refusals if refusal.why not in _UNREMARKABLE)
+    for row in rows[:limit]:
+        table.add_row(str(row.axes), row.op, row.why, row.example, row.help)
     if limit is not None and len(rows) > limit:
         table.caption = f"{len(rows) - limit} further reasons not shown; -v shows all"
     return table
-
-
-def _general(why: str) -> str:
-    """A reason without the tensor at which it struck and without how many indices, to gather equal ones."""
-    return why.split(" [", 1)[0].split("indices: ", 1)[-1]
 
 
 def before_after(rows: Mapping[str, tuple[float, float]]) -> Table:

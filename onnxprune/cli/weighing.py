@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxprune.cli.calibration import Calibrating
+from onnxprune.cli.calibration import Calibrating, cache_folder
 from onnxprune.cli.clocking import AUTO, Wish
 from onnxprune.cli.options import Choosing
 from onnxprune.cli.progress import samples_bar
@@ -106,5 +106,6 @@ def losses_of(
     with samples_bar(here, "Measuring what each group means for the outputs", len(choices)) as progress:
         return measured_losses(
             coupling, choices, data,
-            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options, progress=progress,
+            seed=here.seed, mask=given.mask_input, batch=given.batch, options=here.options,
+            cache=cache_folder(given), progress=progress,
         )  # fmt: skip

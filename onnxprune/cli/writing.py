@@ -89,8 +89,8 @@ def carry_out(
         "output": str(saved.path),
         "data_files": [str(path) for path in saved.data_files],
         "bytes": {
-            "before": _bytes(coupling.view.model.source_files),
-            "after": _bytes([saved.path, *saved.data_files]),
+            "before": bytes_of(coupling.view.model.source_files),
+            "after": bytes_of([saved.path, *saved.data_files]),
         },
         "nodes": _nodes(coupling, edited),
         "notes": list(edited.notes),
@@ -117,7 +117,8 @@ def _verify(here: Session, coupling: Coupling, plan: Plan, path: Path) -> dict[s
     return verify_file(path, coupling.view.model.path, inputs, expected, here.options)
 
 
-def _bytes(paths: Sequence[Path]) -> int:
+def bytes_of(paths: Sequence[Path]) -> int:
+    """Bytes of the files that are there, each counted once."""
     return sum(path.stat().st_size for path in dict.fromkeys(paths) if path.exists())
 
 

@@ -17,6 +17,7 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.recover.device import has_gpu, use_threads
 from onnxprune.recover.job import Job, Recovered, Told
+from onnxprune.recover.judging import default_metric
 from onnxprune.recover.losses import ending_of, loss_of
 from onnxprune.recover.module import to_torch
 from onnxprune.recover.settings import Settings
@@ -46,7 +47,8 @@ def recover(
     """Train a pruned model: with the labels of `data`, with the dense model as `teacher`, or with both.
 
     `loss` is of the labels: cross_entropy or mse, None leaves them unread. `valid` judges each epoch, a tenth of `data`
-    unless given, by `metric`; unless that is given, by top1 or mse with labels, else by agreement with the teacher.
+    unless given, by `metric`; unless that is given, by top1 or mse with labels, else by the agreement with the classes
+    that the teacher names, or the ratio of its outputs to the error (snr).
     Sparse weights keep their zeros. Nothing is written to disk. The command `recover` has more: intermediate values of
     the teacher, masks, checkpoints.
 
@@ -69,8 +71,10 @@ def recover(
     first = next(iter(view.outputs))
     taught = loss_of(loss or "", first, ends[first], settings.label_smoothing) if is_labelled else None
     dense = None if teacher is None else load(teacher)
+    with_labels = is_labelled and valid.labels is not None
+    metric = metric or default_metric(view, loss or "", labels=with_labels, teacher=dense is not None)
     if metric is None:
-        metric = {"cross_entropy": "top1", "mse": "mse"}.get(loss or "", "agreement") if is_labelled else "agreement"
+        raise SettingError("nothing says which epoch is the best", remedy="give metric=NAME, teacher=DENSE, or labels")
     judged_by = find_metric(metric)
     if judged_by.needs == "dense" and dense is None:
         raise SettingError(f"the metric {metric} compares with the dense model", remedy="give teacher=DENSE")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.coupling.refusals import by_reason
+from onnxprune.display import amount, share
 from onnxprune.errors import RuntimeMissingError
 from onnxprune.report.drawing import COLOURS, HEIGHT, MARKS, WIDTH, draw
-from onnxprune.report.tables import amount, reasons
 
 
 def overview(coupling: Coupling, title: str) -> str:
@@ -22,23 +23,20 @@ def overview(coupling: Coupling, title: str) -> str:
     template, style = (package.joinpath(name).read_text(encoding="utf-8") for name in ("overview.html.j2", "page.css"))
     dense, least = coupling.cost(), coupling.least_cost()
 
-    def percent(part: int, whole: int) -> str:
-        return f"{100 * part / whole:.1f} %" if whole else "-"
-
     groups = [
         (
             g.index + 1, COLOURS[g.index % len(COLOURS)], g.name, g.kind, g.size,
-            percent(g.parameters * g.size, dense.parameters), percent(g.macs * g.size, dense.macs),
+            share(g.parameters * g.size, dense.parameters), share(g.macs * g.size, dense.macs),
             "yes" if g.exact else "; ".join(g.mixes),
         )
         for g in coupling.groups
     ]  # fmt: skip
     page: str = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
         title=title, style=style, groups=groups, drawing=draw(coupling), colours=COLOURS, marks=MARKS,
-        box=(WIDTH, HEIGHT), refusals=reasons(coupling.refusals), nodes=len(coupling.view.nodes),
+        box=(WIDTH, HEIGHT), refusals=by_reason(coupling.refusals), nodes=len(coupling.view.nodes),
         parameters=amount(dense.parameters), macs=amount(dense.macs),
         reach=(
-            percent(dense.parameters - least.parameters, dense.parameters), percent(dense.macs - least.macs, dense.macs)
+            share(dense.parameters - least.parameters, dense.parameters), share(dense.macs - least.macs, dense.macs)
         ),
     )  # fmt: skip
     return page

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from onnxprune.display import amount
 from onnxprune.report.facts import Facts
-from onnxprune.types import Refusal
 
 _ROWS = 15  # of tables whose whole is drawn
-_STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True)
@@ -108,25 +105,3 @@ def _provenance(facts: Facts) -> Table:
 def figure(value: float | None) -> str:
     """A metric's figure; None is what JSON has for an infinite one."""
     return "infinite" if value is None else f"{value:.6g}"
-
-
-def amount(value: float) -> str:
-    """A count in few digits."""
-    for step, unit in _STEPS:
-        if value >= step:
-            return f"{value / step:.2f} {unit}"
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def reasons(refusals: Iterable[Refusal]) -> list[dict[str, Any]]:
-    """Refusals gathered by reason, the most frequent first."""
-    gathered: dict[tuple[str, str, str], list[Refusal]] = {}
-    for refusal in refusals:
-        gathered.setdefault((refusal.op, refusal.why.split(" [", 1)[0], refusal.help), []).append(refusal)
-    return [
-        {
-            "op": op, "why": why, "help": remedy, "axes": len(found),
-            "example": f"{found[0].tensor}:{found[0].axis} (by {found[0].node})",
-        }
-        for (op, why, remedy), found in sorted(gathered.items(), key=lambda item: -len(item[1]))
-    ]  # fmt: skip
