@@ -175,7 +175,8 @@ class Coupling:
         lengths = self._dense_lengths.copy()
         if removed is not None:
             gone = removed[self.units.cls]
-            np.subtract.at(lengths, self.units.slot[gone], self.units.count[gone])
+            lost = np.bincount(self.units.slot[gone], self.units.count[gone], len(lengths))
+            lengths -= lost.astype(np.int64)
         return lengths
 
     @cached_property

@@ -82,8 +82,8 @@ def cost_per_class(coupling: Coupling, sizes: np.ndarray) -> tuple[np.ndarray, n
         total = work.factor * float(np.prod([x.shape[axis] for x, axis in work.axes]))
         for slot in {s for s in work_slots if s is not None}:
             per_slot_macs[slot] += total / max(sizes[slot], 1)
-    parameters = np.zeros(coupling.solution.classes)
-    macs = np.zeros(coupling.solution.classes)
-    np.add.at(parameters, units.cls, per_slot_parameters[units.slot] * units.count)
-    np.add.at(macs, units.cls, per_slot_macs[units.slot] * units.count)
-    return parameters, macs
+    classes = coupling.solution.classes
+    return (
+        np.bincount(units.cls, per_slot_parameters[units.slot] * units.count, classes),
+        np.bincount(units.cls, per_slot_macs[units.slot] * units.count, classes),
+    )

@@ -25,11 +25,11 @@ class SlotGroups:
 
     def base(self, count: int) -> np.ndarray:
         """For each of `count` atoms the atom at the same index of its group's first slot."""
-        base = np.arange(count, dtype=np.int64)
-        follower = np.flatnonzero(self.first[self.of] != np.arange(len(self.of)))
-        owner, atom = ragged(self.start[follower], self.size[follower])
-        base[atom] += (self.start[self.first[self.of]] - self.start)[follower][owner]
-        return base
+        to_first = self.start[self.first[self.of]] - self.start
+        change = np.zeros(count + 1, np.int64)  # of the way to the first slot, where a slot begins and where it ends
+        np.add.at(change, self.start, to_first)
+        np.subtract.at(change, self.start + self.size, to_first)
+        return np.asarray(np.cumsum(change[:-1]) + np.arange(count))
 
 
 class Places:

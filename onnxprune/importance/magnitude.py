@@ -93,7 +93,11 @@ def sums_of_powers(tensor: Weight, axes: Collection[int], power: int) -> dict[in
         for axis in axes:
             if axis:
                 found[axis] = others.sum(axis=tuple(a for a in range(others.ndim) if a != axis - 1))
-    return {axis: np.nan_to_num(total, nan=0.0, posinf=0.0) for axis, total in found.items()}
+    return {axis: total if np.isfinite(total).all() else _finite(total) for axis, total in found.items()}
+
+
+def _finite(total: np.ndarray) -> np.ndarray:
+    return np.asarray(np.nan_to_num(total, nan=0.0, posinf=0.0))
 
 
 def _classes(coupling: Coupling, index: int) -> np.ndarray:

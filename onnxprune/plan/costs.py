@@ -9,6 +9,7 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.footprint import Footprint
 from onnxprune.coupling.residual import ResidualBlock
+from onnxprune.coupling.runs import begins, ragged
 from onnxprune.plan.choices import Choice
 from onnxprune.types import Cost
 
@@ -35,11 +36,12 @@ class Lengths:
             rank[roots[choice.best_first[::-1]]] = np.arange(len(roots))
         mine = owner[units.root] >= 0
         # class that goes, choice that takes it, after how many; the first of a choice to take it counts
-        pairs = np.stack([units.below[mine], owner[units.root[mine]], rank[units.root[mine]]])
-        pairs = pairs[:, np.lexsort(pairs[::-1])]
-        first = np.ones(pairs.shape[1], bool)
-        first[1:] = (pairs[:2, 1:] != pairs[:2, :-1]).any(axis=0)
-        cls, taker, after = pairs[:, first]
+        number, longest = max(len(choices), 1), int(self._sizes.max(initial=1))
+        root = units.root[mine]
+        taken = np.sort((units.below[mine] * number + owner[root]) * longest + rank[root])
+        pair = taken // longest
+        first = begins(pair)
+        (cls, taker), after = np.divmod(pair[first], number), taken[first] % longest
         takers = np.bincount(cls, minlength=coupling.solution.classes)
         single = takers[cls] == 1
         self._tables = self._by_choice(coupling, cls[single], taker[single], after[single])
@@ -60,15 +62,20 @@ class Lengths:
         rank = np.zeros(coupling.solution.classes, np.int64)
         owner[cls], rank[cls] = taker, after
         mine = owner[units.cls]
-        order = np.argsort(mine, kind="stable")
-        bounds = np.searchsorted(mine[order], np.arange(len(self._sizes) + 1))
+        begin = begins(mine)  # a slot's classes mostly go with one choice: sorting runs is quicker than sorting all
+        width = np.diff(np.append(begin, len(mine)))
+        order = np.argsort(mine[begin], kind="stable")
+        bounds = np.searchsorted(mine[begin][order], np.arange(len(self._sizes) + 1))
         tables = []
         for size, start, stop in zip(self._sizes.tolist(), bounds[:-1], bounds[1:], strict=True):
-            at = order[start:stop]
-            slots, column = np.unique(units.slot[at], return_inverse=True)
-            cell = (rank[units.cls[at]] + 1) * len(slots) + column
-            table = np.bincount(cell, units.count[at], (size + 1) * len(slots)).astype(np.int64)
-            tables.append((slots, table.reshape(size + 1, len(slots)).cumsum(axis=0)))
+            runs = order[start:stop]
+            at = ragged(begin[runs], width[runs])[1]
+            slot = units.slot[at]  # rising
+            first = begins(slot)
+            column = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(slot))))
+            cell = (rank[units.cls[at]] + 1) * len(first) + column
+            table = np.bincount(cell, units.count[at], (size + 1) * len(first)).reshape(size + 1, len(first))
+            tables.append((slot[first], np.cumsum(table, axis=0, out=table).astype(np.int64)))
         return tables
 
     def __call__(self, counts: Counts) -> np.ndarray:
