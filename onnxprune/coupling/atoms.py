@@ -206,31 +206,23 @@ class Operand:
     `is_constant`: it follows from what is stored in the file alone, no input of the model has a part in it.
     """
 
-    __slots__ = ("_atoms", "_key", "dtype", "is_constant", "name", "position", "shape", "touched", "value")
+    __slots__ = ("_atoms", "dtype", "is_constant", "key", "name", "position", "rank", "shape", "touched", "value")
 
     def __init__(
         self, atoms: Atoms, key: tuple[str, int, int], name: str, shape: tuple[int, ...], dtype: int, position: int,
         value: np.ndarray | None, is_constant: bool,
     ) -> None:  # fmt: skip
-        self._atoms, self._key = atoms, key
+        self._atoms, self.key, self.rank = atoms, key, len(shape)
         self.name, self.shape, self.dtype, self.position = name, shape, dtype, position
         self.value, self.is_constant = value, is_constant
         self.touched: set[int] = set()
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        return self._key
 
     def __getitem__(self, axis: int) -> Ids:
         if not -self.rank <= axis < self.rank:
             raise Decline(f"{self.name} has no axis {axis}")
         axis %= self.rank
         self.touched.add(axis)
-        return self._atoms.ids(self._key, axis, self.shape[axis])
+        return self._atoms.ids(self.key, axis, self.shape[axis])
 
     def ignore(self, *axes: int) -> None:
         """These axes (all, if none is named) are nobody's business here: neither linked nor frozen by this node."""

@@ -51,15 +51,18 @@ class NodeView:
     """What a rule reads. Absent optional inputs are None; outputs that are not used are None too.
 
     `bodies` are the borders of the graphs that the node carries, by attribute. Their nodes have rules of their own.
-    `never_runs`: the node stands in a body of an If that is never taken.
     """
 
     def __init__(self, node: Node, view: GraphView, shapes: Shapes, atoms: Atoms, keys: VectorKeys) -> None:
         self.node = node
         self.op, self.opset, self.title, self.index = node.op, node.opset, node.title, node.index
         self._view, self._shapes = view, shapes
-        self.never_runs = shapes.never_runs(node.scope)
         self._atoms, self._keys = atoms, keys
+
+    @property
+    def never_runs(self) -> bool:
+        """Whether the node stands in a body of an If that is never taken."""
+        return self._shapes.never_runs(self.node.scope)
 
     @cached_property
     def inputs(self) -> list[Operand | None]:

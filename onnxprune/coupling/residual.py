@@ -77,17 +77,16 @@ def _block(view: GraphView, shapes: Shapes, owned: set[str], node: Node, positio
 
 def _only_for(view: GraphView, node: Node, branch: str, entry: str) -> set[int]:
     """Indices of the nodes that nothing needs once what read `node` reads `entry`, and nobody `branch`."""
-    gone = {node.index}
+    gone, consumers = {node.index}, view.consumers
     pending = [branch]
     while pending:
         maker = view.producer.get(pending.pop())
         if maker is None or maker.index in gone:
             continue
         outputs = [name for name in maker.outputs if name]
-        if entry in outputs or any(view.leaves(name) for name in outputs):
+        if entry in outputs or any(map(view.leaves, outputs)):
             continue
-        readers = {reader.index for name in outputs for reader, _ in view.consumers.get(name, ())}
-        if readers <= gone:
+        if all(reader.index in gone for name in outputs for reader, _ in consumers.get(name, ())):
             gone.add(maker.index)
-            pending += [name for name in maker.inputs if name]
+            pending += filter(None, maker.inputs)
     return gone - {node.index}

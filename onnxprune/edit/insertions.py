@@ -57,9 +57,9 @@ def _rebuild(graph: GraphProto | FunctionProto, before: dict[int, list[NodeProto
     if not any(id(proto) in before or id(proto) in dropped for proto in old):
         return
     kept = [new for proto in old for new in (*before.get(id(proto), ()), *(() if id(proto) in dropped else (proto,)))]
-    copies = [NodeProto.FromString(proto.SerializeToString()) for proto in kept]
+    copies = GraphProto(node=kept)
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(copies.node)
 
 
 def fresh_name(view: GraphView, base: str) -> str:

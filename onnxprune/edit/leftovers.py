@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from onnx import NodeProto
 
@@ -41,12 +42,9 @@ def _places(view: GraphView) -> dict[int, list[Node]]:
 
 def _reads(view: GraphView, inserted: Sequence[tuple[Node, NodeProto]]) -> Counter[str]:
     """How often each value is read: by nodes, by what carries a body, as an output of the model."""
-    read = Counter(list(view.outputs))
-    for node in view.nodes:
-        read.update(_read_by(node))
-    for node, proto in inserted:
-        read.update(node.scope.key(name) for name in proto.input if name)
-    return read
+    by_nodes = chain.from_iterable(map(_read_by, view.nodes))
+    by_inserted = (node.scope.key(name) for node, proto in inserted for name in proto.input if name)
+    return Counter(chain(view.outputs, by_nodes, by_inserted))
 
 
 def _read_by(node: Node) -> Iterator[str]:
@@ -58,19 +56,17 @@ def _read_by(node: Node) -> Iterator[str]:
 def _drop(places: dict[int, list[Node]], read: Counter[str], had_reader: set[str]) -> set[int]:
     """Ids of the protos that nobody needs any more. `read` is brought up to date."""
     dropped: set[int] = set()
-    backwards = list(reversed(places.items()))
-    while True:
+    backwards = [(place, [o for node in nodes for o in node.outputs]) for place, nodes in reversed(places.items())]
+    unread = True
+    while unread:
         unread = False
-        for place, nodes in backwards:
-            outputs = [o for node in nodes for o in node.outputs]
-            if place in dropped or not outputs or any(read[o] for o in outputs):
+        for place, outputs in backwards:
+            if any(map(read.__getitem__, outputs)) or place in dropped or had_reader.isdisjoint(outputs):
                 continue
-            if any(o in had_reader for o in outputs):
-                dropped.add(place)
-                read.subtract(name for node in nodes for name in _read_by(node))
-                unread = True
-        if not unread:
-            return dropped
+            dropped.add(place)
+            read.subtract(name for node in places[place] for name in _read_by(node))
+            unread = True
+    return dropped
 
 
 def _drop_infos(scope: Scope, gone: set[str]) -> None:

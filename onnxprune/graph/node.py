@@ -102,7 +102,7 @@ class Node:
     `index` is its position in the model, `op` its operator, `domain` "" for ai.onnx, `opset` the version that is
     imported for that domain, `title` what a person would call it. `inputs` and `outputs` are keys of values (see
     Scope); `proto` has their names. `bodies` are the graphs that the node carries, by attribute. `is_edited`: its proto
-    is not what it was when this was made.
+    is not what it was when this was made, or in the model that was edited to become this one.
     """
 
     __slots__ = (

@@ -206,10 +206,10 @@ class Walk:
         return found
 
     def _node(self, node: Node) -> None:
+        if self.like is not None and self._repeat(node, self.like):
+            return
         if node.op == "Constant" and node.domain == "":
             self._constant(node)
-            return
-        if self.visit is not None and self.like is not None and self._repeat(node, self.like):
             return
         if node.domain == "" and self._evaluate(node):
             return
@@ -223,9 +223,11 @@ class Walk:
 
         A value that an edit changed is another array, so that comparing identities is enough.
         """
-        if node.is_edited or node.bodies or not node.inputs:
+        if node.is_edited or node.bodies:
             return False
         known = self.known
+        if not node.inputs and not self._holds_the_same(node, like):
+            return False
         for name in filter(None, node.inputs):
             if name not in known.shape or known.shape[name] != like.shape.get(name):
                 return False
@@ -243,6 +245,11 @@ class Walk:
             if name in like.varying:
                 known.varying[name] = like.varying[name]
         return True
+
+    def _holds_the_same(self, node: Node, like: Shapes) -> bool:
+        """Whether a node without inputs is a Constant whose small value the edit left alone."""
+        held = self.view.small.get(node.outputs[0]) if node.op == "Constant" and not node.domain else None
+        return held is not None and held is like.value.get(node.outputs[0])
 
     def _constant(self, node: Node) -> None:
         name = node.outputs[0]

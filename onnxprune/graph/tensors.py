@@ -127,12 +127,13 @@ def content_size(tensor: TensorProto) -> int:
         return sum(map(len, tensor.string_data))
     if not is_external(tensor) and tensor.data_type not in KNOWN_TYPES:
         return len(tensor.raw_data)  # of a later version of ONNX: to be handed through
-    if any(dim < 0 for dim in tensor.dims):
+    dims = tuple(tensor.dims)
+    if min(dims, default=0) < 0:
         raise ModelError(
-            f"tensor {tensor.name!r} has a negative dimension in its shape {list(tensor.dims)}",
+            f"tensor {tensor.name!r} has a negative dimension in its shape {list(dims)}",
             remedy="The file is damaged: copy or export it again.",
         )
-    count = int(math.prod(tensor.dims))
+    count = math.prod(dims)
     bits = _PACKED_BITS.get(type_name(tensor))
     return -(-count * bits // 8) if bits else count * dtype_of(tensor).itemsize
 

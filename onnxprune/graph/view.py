@@ -28,7 +28,8 @@ class GraphView:
 
     `inputs` and `outputs` are the main graph's, `exits` the values that a body gives to its node. `initializers` are
     those of all graphs. `like` is the view of the model that this one is an edited copy of: values keep the keys that
-    they have there, and small stored values are not decoded again, except those named in `changed`.
+    they have there, nodes whether they are edited, and small stored values are not decoded again, except those named in
+    `changed`.
     """
 
     def __init__(self, model: Model, like: GraphView | None = None, changed: Container[str] = ()) -> None:
@@ -44,6 +45,9 @@ class GraphView:
         for scope in self.scopes[1:]:
             self.initializers.update(scope.initializers)
         self.producer: dict[str, Node] = {o: n for n in self.nodes for o in n.outputs if o}
+        if like is not None:
+            for name in [name for name, node in like.producer.items() if node.is_edited and name in self.producer]:
+                self.producer[name].is_edited = True
         self.inputs: dict[str, Any] = {i.name: i for i in self.graph.input if i.name not in self.main.initializers}
         self.outputs: dict[str, Any] = {o.name: o for o in self.graph.output}
         self.exits: set[str] = {key for node in self.nodes for body in node.bodies.values() for key in body.outputs}
