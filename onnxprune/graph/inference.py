@@ -13,6 +13,8 @@ Operator = tuple[str, str, int]
 """Domain ("" for ONNX's own), name and opset."""
 Data = tuple[int, tuple[int, ...], bytes]
 """A known value as element type, shape and bytes."""
+Kind = tuple[int, tuple[int, ...] | None] | bytes
+"""The type of a value: a tensor's element type and shape (None where a length is unknown), else a TypeProto's bytes."""
 
 
 @lru_cache(maxsize=1 << 10)
@@ -32,33 +34,32 @@ def data_of(value: np.ndarray) -> Data:
 def infer(
     operator: Operator,
     node: NodeProto,
-    types: Sequence[TypeProto | None],
+    types: Sequence[Kind | None],
     data: Sequence[Data | None],
     opsets: tuple[tuple[str, int], ...],
     ir_version: int,
-) -> Sequence[TypeProto | None]:
-    """The type of each output of a node, None for one that is not there or not known. They are not to be changed.
+) -> Sequence[Kind | None]:
+    """The type of each output of a node, None for one that is not there or not known.
 
     `types` and `data` are those of the inputs in turn, None for an input that is absent, or of unknown value.
     """
     attributes = NodeProto(attribute=node.attribute).SerializeToString(deterministic=True)
-    stated = tuple(None if kind is None else kind.SerializeToString(deterministic=True) for kind in types)
     present = tuple(map(bool, node.output))
-    return _infer(operator, attributes, stated, tuple(data), present, opsets, ir_version)
+    return _infer(operator, attributes, tuple(types), tuple(data), present, opsets, ir_version)
 
 
 @lru_cache(maxsize=1 << 12)
 def _infer(
-    operator: Operator, attributes: bytes, types: tuple[bytes | None, ...], data: tuple[Data | None, ...],
+    operator: Operator, attributes: bytes, types: tuple[Kind | None, ...], data: tuple[Data | None, ...],
     present: tuple[bool, ...], opsets: tuple[tuple[str, int], ...], ir_version: int,
-) -> tuple[TypeProto | None, ...]:  # fmt: skip
+) -> tuple[Kind | None, ...]:  # fmt: skip
     node = NodeProto.FromString(attributes)
     node.domain, node.op_type, opset = operator
     inputs = ["" if kind is None else f"i{place}" for place, kind in enumerate(types)]
     outputs = [f"o{place}" if there else "" for place, there in enumerate(present)]
     node.input.extend(inputs)
     node.output.extend(outputs)
-    known = {name: TypeProto.FromString(kind) for name, kind in zip(inputs, types, strict=True) if kind is not None}
+    known = {name: _stated(kind) for name, kind in zip(inputs, types, strict=True) if kind is not None}
     values = {name: _tensor(name, value) for name, value in zip(inputs, data, strict=True) if value is not None}
     imports = [helper.make_opsetid(*version) for version in opsets]
     try:
@@ -72,7 +73,20 @@ def _infer(
         )
     except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return (None,) * len(outputs)  # what onnx cannot infer is left open, and measured or frozen later
-    return tuple(found.get(name) if name else None for name in outputs)
+    return tuple(_read(found[name]) if name in found else None for name in outputs)
+
+
+def _stated(kind: Kind) -> TypeProto:
+    return TypeProto.FromString(kind) if isinstance(kind, bytes) else helper.make_tensor_type_proto(*kind)
+
+
+def _read(kind: TypeProto) -> Kind:
+    if not kind.HasField("tensor_type"):
+        return bytes(kind.SerializeToString(deterministic=True))
+    tensor = kind.tensor_type
+    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        return tensor.elem_type, None
+    return tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim)
 
 
 def _tensor(name: str, value: Data) -> TensorProto:

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
+from onnx import TensorProto, ValueInfoProto, helper, shape_inference
 
 from onnxprune.graph.bindings import Bindings, varied
 from onnxprune.graph.bodies import Bodies
 from onnxprune.graph.contrib import infer_contrib
 from onnxprune.graph.evaluate import EVALUATORS
-from onnxprune.graph.inference import Data, data_of, infer, schema_of
+from onnxprune.graph.inference import Data, Kind, data_of, infer, schema_of
 from onnxprune.graph.uninferred import infer_uninferred
 from onnxprune.graph.view import VALUE_LIMIT, GraphView, Node, Scope
 
@@ -124,7 +124,7 @@ class Walk:
     ) -> None:
         self.view, self.bindings, self.measured, self.visit, self.like = view, bindings, measured, visit, like
         self.known = Shapes()
-        self.types: dict[str, TypeProto] = {}
+        self.types: dict[str, bytes] = {}  # of what is no tensor, or an input whose shape is not bound
         self.stated: dict[str, ValueInfoProto] = {
             scope.key(v.name): v
             for scope in view.scopes if not scope.in_function
@@ -140,7 +140,7 @@ class Walk:
             if name in self.bindings.shapes:
                 self._set(name, self.bindings.shapes[name], info.type.tensor_type.elem_type)
             else:
-                self.types[name] = info.type
+                self.types[name] = info.type.SerializeToString(deterministic=True)
         for scope in self.view.scopes:
             for sparse in () if scope.is_call else scope.graph.sparse_initializer:
                 self._set(scope.key(sparse.values.name), tuple(sparse.dims), sparse.values.data_type)
@@ -198,12 +198,10 @@ class Walk:
             table.pop(name, None)
         self.known.sized.discard(name)
 
-    def _type(self, name: str) -> TypeProto | None:
-        found = self.types.get(name)
-        if found is None and name in self.known.dtype:
-            found = helper.make_tensor_type_proto(self.known.dtype[name], self.known.shape.get(name))
-            self.types[name] = found
-        return found
+    def _type(self, name: str) -> Kind | None:
+        if name in self.known.dtype:
+            return self.known.dtype[name], self.known.shape.get(name)
+        return self.types.get(name)
 
     def _node(self, node: Node) -> None:
         if self.like is not None and self._repeat(node, self.like):
@@ -401,22 +399,18 @@ class Walk:
         for output, kind in zip(node.outputs, inferred, strict=True):
             if not output or kind is None:
                 continue
-            self.types[output] = kind
-            if kind.HasField("tensor_type"):
-                self._learn_type(output, kind.tensor_type)
+            if isinstance(kind, bytes):
+                self.types[output] = kind
+                continue
+            self.known.dtype[output], shape = kind
+            if shape is not None:
+                self.known.shape[output] = shape
 
     def _data(self, name: str) -> Data | None:
         value = self.known.value.get(name)
         if value is None or self.known.dtype[name] not in _INTEGERS | {TensorProto.FLOAT}:
             return None
         return data_of(value)
-
-    def _learn_type(self, name: str, tensor: Any) -> None:
-        self.known.dtype[name] = tensor.elem_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            self.known.shape[name] = tuple(d.dim_value for d in tensor.shape.dim)
-        else:
-            self.types.pop(name, None)
 
     def _fall_back(self, name: str) -> None:
         """Take what is stated of a value that inference leaves open."""
