@@ -174,9 +174,10 @@ class Coupling:
         """Length of every slot (int64) with the classes marked in `removed` gone."""
         lengths = self._dense_lengths.copy()
         if removed is not None:
-            gone = removed[self.units.cls]
-            lost = np.bincount(self.units.slot[gone], self.units.count[gone], len(lengths))
-            lengths -= lost.astype(np.int64)
+            places = self.solution.places
+            gone = removed[places.cls]
+            lost = np.bincount(places.place[gone], places.count[gone], places.number)
+            lengths -= lost.astype(np.int64)[places.slots.of]
         return lengths
 
     @cached_property

@@ -70,7 +70,7 @@ def _kind(tags: Mapping[str, np.ndarray], coupling: Coupling, root: int) -> str:
 
 def cost_per_class(coupling: Coupling, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Parameters and MACs per class: each slot's share of its tensor or node, with all else dense."""
-    units = coupling.units
+    places = coupling.solution.places
     per_slot_parameters = np.zeros(len(sizes))
     per_slot_macs = np.zeros(len(sizes))
     for tensor, by_axis in coupling.parameter_slots.items():
@@ -82,8 +82,8 @@ def cost_per_class(coupling: Coupling, sizes: np.ndarray) -> tuple[np.ndarray, n
         total = work.factor * float(np.prod([x.shape[axis] for x, axis in work.axes]))
         for slot in {s for s in work_slots if s is not None}:
             per_slot_macs[slot] += total / max(sizes[slot], 1)
-    classes = coupling.solution.classes
-    return (
-        np.bincount(units.cls, per_slot_parameters[units.slot] * units.count, classes),
-        np.bincount(units.cls, per_slot_macs[units.slot] * units.count, classes),
-    )
+    shares = []
+    for per_slot in (per_slot_parameters, per_slot_macs):
+        per_place = np.bincount(places.slots.of, per_slot, places.number)
+        shares.append(np.bincount(places.cls, per_place[places.place] * places.count, coupling.solution.classes))
+    return shares[0], shares[1]

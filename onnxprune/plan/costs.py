@@ -9,7 +9,7 @@ import numpy as np
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.coupling.footprint import Footprint
 from onnxprune.coupling.residual import ResidualBlock
-from onnxprune.coupling.runs import begins, ragged
+from onnxprune.coupling.runs import begins
 from onnxprune.plan.choices import Choice
 from onnxprune.types import Cost
 
@@ -21,11 +21,11 @@ class Lengths:
     """Lengths of all slots (int64) with so many of the best units of each choice kept, as `Coupling.lengths` has them.
 
     What goes with units of one choice alone is added up beforehand; the rest (where heads and head dims cross) is
-    looked up each time.
+    looked up each time. Slots at one place (places.py) lose the same, so that all is counted by places.
     """
 
     def __init__(self, coupling: Coupling, choices: Sequence[Choice]) -> None:
-        units = coupling.units
+        units, places = coupling.units, coupling.solution.places
         self._dense = coupling.lengths()
         self._sizes = np.fromiter((len(c.scores) for c in choices), np.int64, len(choices))
         owner = np.full(coupling.solution.classes, -1)
@@ -46,51 +46,47 @@ class Lengths:
         single = takers[cls] == 1
         self._tables = self._by_choice(coupling, cls[single], taker[single], after[single])
         self._cls, self._taker, self._after = cls[~single], taker[~single], after[~single]
-        joint = takers[units.cls] > 1
-        self._slot, self._at, self._count = units.slot[joint], units.cls[joint], units.count[joint]
-        self._classes = coupling.solution.classes
+        joint = takers[places.cls] > 1
+        self._place, self._at, self._count = places.place[joint], places.cls[joint], places.count[joint]
+        self._classes, self._places, self._place_of = coupling.solution.classes, places.number, places.slots.of
 
     def _by_choice(
         self, coupling: Coupling, cls: np.ndarray, taker: np.ndarray, after: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each choice the slots that get shorter, and [units removed, slot] by how much.
+        """For each choice the places that get shorter, and [units removed, place] by how much.
 
         Class `cls[i]` goes with choice `taker[i]`, once more than `after[i]` of its units do.
         """
-        units = coupling.units
+        places = coupling.solution.places
         owner = np.full(coupling.solution.classes, len(self._sizes))  # beyond all choices: no one's
         rank = np.zeros(coupling.solution.classes, np.int64)
         owner[cls], rank[cls] = taker, after
-        mine = owner[units.cls]
-        begin = begins(mine)  # a slot's classes mostly go with one choice: sorting runs is quicker than sorting all
-        width = np.diff(np.append(begin, len(mine)))
-        order = np.argsort(mine[begin], kind="stable")
-        bounds = np.searchsorted(mine[begin][order], np.arange(len(self._sizes) + 1))
+        mine = owner[places.cls]
+        order = np.argsort(mine, kind="stable")
+        bounds = np.searchsorted(mine[order], np.arange(len(self._sizes) + 1))
         tables = []
         for size, start, stop in zip(self._sizes.tolist(), bounds[:-1], bounds[1:], strict=True):
-            runs = order[start:stop]
-            at = ragged(begin[runs], width[runs])[1]
-            slot = units.slot[at]  # rising
-            first = begins(slot)
-            column = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(slot))))
-            cell = (rank[units.cls[at]] + 1) * len(first) + column
-            table = np.bincount(cell, units.count[at], (size + 1) * len(first)).reshape(size + 1, len(first))
-            tables.append((slot[first], np.cumsum(table, axis=0, out=table).astype(np.int64)))
+            at = order[start:stop]
+            begin = begins(places.place[at])  # they rise
+            column = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(at))))
+            cell = (rank[places.cls[at]] + 1) * len(begin) + column
+            table = np.bincount(cell, places.count[at], (size + 1) * len(begin)).astype(np.int64)
+            tables.append((places.place[at[begin]], table.reshape(size + 1, len(begin)).cumsum(axis=0)))
         return tables
 
     def __call__(self, counts: Counts) -> np.ndarray:
         """Lengths with `counts[k]` units of choice k kept."""
-        lengths = self._dense.copy()
+        lost = np.zeros(self._places, np.int64)
         removed = self._sizes - np.asarray(counts, np.int64)
-        for (slots, table), gone in zip(self._tables, removed, strict=True):
+        for (places, table), gone in zip(self._tables, removed, strict=True):
             if gone:
-                lengths[slots] -= table[gone]
+                lost[places] += table[gone]
         if len(self._cls):
             marked = np.zeros(self._classes, bool)
             marked[self._cls[removed[self._taker] > self._after]] = True
-            lost = marked[self._at]
-            np.subtract.at(lengths, self._slot[lost], self._count[lost])
-        return lengths
+            going = marked[self._at]
+            np.add.at(lost, self._place[going], self._count[going])
+        return np.asarray(self._dense - lost[self._place_of])
 
 
 class Costs:
