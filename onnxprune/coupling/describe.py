@@ -25,9 +25,10 @@ def describe_groups(coupling: Coupling) -> Iterable[Group]:
     readers = view.consumers
     used: dict[str, int] = {}
     for index, group in enumerate(units.groups):
-        axes = sorted({Axis(atoms.slots[s].tensor, atoms.slots[s].axis) for s in group.slots.tolist()})
-        first = next((atoms.slots[s] for s in group.slots.tolist() if s in stored and _is_matrix(coupling, s)), None)
-        first = first or next(atoms.slots[s] for s in group.slots.tolist() if s in stored)
+        slots = group.slots.tolist()
+        axes = sorted({(atoms.slots[s].tensor, atoms.slots[s].axis) for s in slots})
+        first = next((atoms.slots[s] for s in slots if s in stored and _is_matrix(coupling, s)), None)
+        first = first or next(atoms.slots[s] for s in slots if s in stored)
         name = f"{first.tensor}:{first.axis}"
         used[name] = used.get(name, 0) + 1
         if used[name] > 1:
@@ -37,19 +38,17 @@ def describe_groups(coupling: Coupling) -> Iterable[Group]:
         mixes: tuple[str, ...] = ()
         if mixed[group.roots].any():
             mixes = tuple(sorted({str(atoms.reasons[r].why) for c, r in mix_classes if np.isin(below, c).any()}))
-        tensors = {atoms.slots[s].tensor for s in group.slots.tolist()}
-        nodes = sorted(
-            {n.index: n.title for t in tensors for n in [*(r for r, _ in readers.get(t, ())), view.producer.get(t)]
-             if n is not None}.items()
-        )  # fmt: skip
+        tensors = {tensor for tensor, _ in axes}
+        near = {reader.index for tensor in tensors for reader, _ in readers.get(tensor, ())}
+        near.update(view.producer[tensor].index for tensor in tensors if tensor in view.producer)
         yield Group(
             name=name,
             index=index,
             size=len(group.roots),
             axis=Axis(first.tensor, first.axis),
             kind=_kind(tags, coupling, root),
-            axes=tuple(axes),
-            nodes=tuple(title for _, title in nodes),
+            axes=tuple(Axis(*at) for at in axes),
+            nodes=tuple(view.nodes[index].title for index in sorted(near)),
             parameters=round(float(parameters[group.roots].mean())),
             macs=round(float(macs[group.roots].mean())),
             exact=not mixed[group.roots].any(),
