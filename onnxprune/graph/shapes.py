@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import TensorProto, ValueInfoProto, helper
 
 from onnxprune.graph.bindings import Bindings, varied
 from onnxprune.graph.bodies import Bodies
@@ -23,13 +23,11 @@ from onnxprune.graph.contrib import infer_contrib
 from onnxprune.graph.evaluate import EVALUATORS
 from onnxprune.graph.inference import Data, Kind, data_of, infer, schema_of
 from onnxprune.graph.uninferred import infer_uninferred
-from onnxprune.graph.view import VALUE_LIMIT, GraphView, Node, Scope
+from onnxprune.graph.varying import Varying
+from onnxprune.graph.view import INTEGERS, VALUE_LIMIT, GraphView, Node, Scope
 
 ARITHMETIC_LIMIT = 16  # a vector of more elements than any shape has is data
-_INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
 _SIZE_OPS = frozenset({"Shape", "Size"})
-_CONTENT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
-"""How many leading inputs say what is in the output; the rest only say how long it is."""
 
 
 @dataclass
@@ -68,7 +66,7 @@ class Shapes:
         value = self.value.get(name)
         if value is None or value.ndim > 1 or value.size > ARITHMETIC_LIMIT:
             return False
-        return name in self.sized or self.dtype.get(name) in _INTEGERS
+        return name in self.sized or self.dtype.get(name) in INTEGERS
 
     def varies(self, name: str) -> bool:
         """Whether any element of the value is computed from a dynamic dimension."""
@@ -130,10 +128,10 @@ class Walk:
             for scope in view.scopes if not scope.in_function
             for v in [*scope.graph.value_info, *scope.graph.output] if v.type.HasField("tensor_type")
         }  # fmt: skip
-        self.static: dict[str, tuple[bool, ...]] | None = None
         self.is_other = is_other
         self.opsets = _versions(view.model.proto.opset_import)
         self.bodies = Bodies(self)
+        self.varying = Varying(self)
 
     def run(self) -> Shapes:
         for name, info in self.view.inputs.items():
@@ -175,6 +173,12 @@ class Walk:
     def _set(self, name: str, shape: tuple[int, ...], dtype: int) -> None:
         self.known.shape[name] = shape
         self.known.dtype[name] = dtype
+
+    def at_other_sizes(self) -> Shapes:
+        """What the model's values are at other sizes of its dynamic dimensions."""
+        if self.known.other is None:
+            self.known.other = infer_at_other_sizes(self.view, self.bindings)
+        return self.known.other
 
     def copy_type(self, source: str, target: str) -> None:
         """Let `target` have the type that `source` has, as far as that is known."""
@@ -287,7 +291,7 @@ class Walk:
         result = self._as_known(name, np.asarray(result))
         self._set(name, result.shape, helper.np_dtype_to_tensor_dtype(result.dtype))
         self.known.value[name] = result
-        self._mark(node, name, values, result)
+        self.varying.mark(node, name, values, result)
         return True
 
     def _as_known(self, name: str, value: np.ndarray) -> np.ndarray:
@@ -308,7 +312,7 @@ class Walk:
         shape = self.known.shape.get(node.inputs[0])
         if shape is None:
             return False
-        name, varying = node.outputs[0], self._varying_axes(node.inputs[0])
+        name, varying = node.outputs[0], self.varying.axes(node.inputs[0])
         if node.op == "Size":
             value, mask = np.asarray(math.prod(shape), np.int64), np.asarray(any(varying))
         else:
@@ -321,58 +325,6 @@ class Walk:
         if mask.any():
             self.known.varying[name] = mask
         return True
-
-    def _mark(self, node: Node, name: str, values: list[np.ndarray | None], result: np.ndarray) -> None:
-        """Carry "computed from a Shape" and "varies with a dynamic dimension" from the inputs to the output."""
-        if any(source in self.known.sized for source in node.inputs[: _CONTENT.get(node.op)]):
-            self.known.sized.add(name)
-        if not self.known.varying:
-            return
-        masks = [self.known.varying.get(source) for source in node.inputs]
-        if all(mask is None for mask in masks):
-            return
-        evaluator = EVALUATORS[node.op]
-        spread = [
-            mask if mask is not None else np.zeros(() if value is None else value.shape, bool)
-            for mask, value in zip(masks, values, strict=True)
-        ]
-        if evaluator.spread == "move" and all(mask is None for mask in masks[evaluator.data :]):
-            moved = [*spread[: evaluator.data], *values[evaluator.data :]]
-            marked = evaluator.function(node, *moved)
-        elif evaluator.spread == "pointwise":
-            marked = np.zeros(result.shape, bool)
-            for mask in spread:
-                marked = marked | mask
-        else:
-            marked = np.ones(result.shape, bool)
-        if marked is not None and np.any(marked):
-            self.known.varying[name] = np.asarray(marked, bool)
-
-    def _varying_axes(self, name: str) -> tuple[bool, ...]:
-        """Per axis, whether its length may depend on a dynamic dimension of an input."""
-        if self.like is not None and name in self.like.varying_axes:
-            return self.like.varying_axes[name]
-        if name not in self.known.varying_axes:
-            self.known.varying_axes[name] = self._find_varying_axes(name)
-        return self.known.varying_axes[name]
-
-    def _find_varying_axes(self, name: str) -> tuple[bool, ...]:
-        rank = len(self.known.shape[name])
-        if self.is_other or not self.bindings.any_dynamic:
-            return (False,) * rank
-        if name in self.bindings.dynamic:
-            return self.bindings.dynamic[name]
-        if name in self.view.initializers:
-            return (False,) * rank
-        if self.known.other is None:
-            self.known.other = infer_at_other_sizes(self.view, self.bindings)
-        other = self.known.other.shape.get(name)
-        if other is not None and len(other) == rank:
-            return tuple(a != b for a, b in zip(other, self.known.shape[name], strict=True))
-        if self.static is None:
-            self.static = symbolically_static(self.view)
-        static = self.static.get(name)
-        return (True,) * rank if static is None or len(static) != rank else tuple(not s for s in static)
 
     # -- types -------------------------------------------------------------------------------------------------
 
@@ -408,7 +360,7 @@ class Walk:
 
     def _data(self, name: str) -> Data | None:
         value = self.known.value.get(name)
-        if value is None or self.known.dtype[name] not in _INTEGERS | {TensorProto.FLOAT}:
+        if value is None or self.known.dtype[name] not in INTEGERS | {TensorProto.FLOAT}:
             return None
         return data_of(value)
 
@@ -434,36 +386,3 @@ class Walk:
             for d in stated.type.tensor_type.shape.dim
         ]
         return None if any(d is None for d in dims) else tuple(d for d in dims if d is not None)
-
-
-def skeleton(view: GraphView) -> onnx.ModelProto:
-    """The model without its weights' data (they become inputs) and without stated intermediate shapes."""
-    proto = onnx.ModelProto()
-    proto.ir_version = view.model.proto.ir_version
-    proto.opset_import.extend(view.model.proto.opset_import)
-    proto.functions.extend(view.model.proto.functions)
-    graph = proto.graph
-    graph.name = view.graph.name
-    graph.node.extend(view.graph.node)
-    graph.input.extend(i for i in view.graph.input if i.name in view.inputs)
-    graph.output.extend(ValueInfoProto(name=o.name) for o in view.graph.output)
-    for name, tensor in view.main.initializers.items():
-        if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= VALUE_LIMIT and tensor.raw_data:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
-    return proto
-
-
-def symbolically_static(view: GraphView) -> dict[str, tuple[bool, ...]]:
-    """Per value and axis, whether onnx infers its length without binding any dynamic dimension."""
-    try:
-        inferred = shape_inference.infer_shapes(skeleton(view), data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
-        return {}
-    found = {}
-    for info in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
-        tensor = info.type.tensor_type
-        if tensor.HasField("shape"):
-            found[info.name] = tuple(d.HasField("dim_value") for d in tensor.shape.dim)
-    return found

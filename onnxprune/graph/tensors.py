@@ -133,7 +133,7 @@ def content_size(tensor: TensorProto) -> int:
             f"tensor {tensor.name!r} has a negative dimension in its shape {list(dims)}",
             remedy="The file is damaged: copy or export it again.",
         )
-    count = math.prod(dims)
+    count = int(math.prod(dims))
     bits = _PACKED_BITS.get(type_name(tensor))
     return -(-count * bits // 8) if bits else count * dtype_of(tensor).itemsize
 

@@ -19,6 +19,8 @@ from onnxprune.graph.model import Model
 from onnxprune.graph.node import Node as Node
 from onnxprune.graph.node import Scope as Scope
 
+INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
+"""Element types of sizes, and of what is computed from them."""
 VALUE_LIMIT = 1024
 """Elements up to which a value is evaluated: sizes are short vectors, a relative position index is not."""
 

@@ -16,9 +16,10 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoP
 from onnxprune.errors import ModelError
 from onnxprune.graph.bindings import Bindings
 from onnxprune.graph.model import Model
-from onnxprune.graph.shapes import Shapes, infer_shapes, skeleton
+from onnxprune.graph.shapes import Shapes, infer_shapes
 from onnxprune.graph.tensors import all_tensors, embedded_array, set_array
 from onnxprune.graph.view import GraphView, Scope
+from onnxprune.graph.weightless import skeleton
 from onnxprune.runtime.precision.kinds import BFLOAT16, Kind
 
 log = logging.getLogger(__name__)
