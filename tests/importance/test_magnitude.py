@@ -163,6 +163,15 @@ def test_sums_of_squares_of_every_shape_and_in_blocks(shape: tuple[int, ...]) ->
         np.testing.assert_allclose(found[axis], expected, rtol=2e-5)
 
 
+def test_a_tensor_may_begin_anywhere_in_its_file() -> None:
+    values = np.random.default_rng(3).normal(size=(40, 30)).astype(np.float32)
+    file = np.frombuffer(b"\x08" + values.tobytes(), np.uint8)
+    there = file[1:].view(np.float32).reshape(values.shape)
+    assert not there.flags.aligned
+    found, expected = sums_of_squares(Weight(there), [0, 1]), sums_of_squares(Weight(values), [0, 1])
+    assert {axis: sums.tolist() for axis, sums in found.items()} == {axis: s.tolist() for axis, s in expected.items()}
+
+
 def test_infinities_hide_nothing() -> None:
     values = array([np.inf, 1, 2, 3], 2, 2)
     found = sums_of_squares(Weight(values), [0, 1])
