@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onnxprune.cli.options import Preprocess
 from onnxprune.cli.progress import samples_bar
 from onnxprune.cli.session import Session
 from onnxprune.errors import SettingError
@@ -54,14 +55,7 @@ class Calibrating:
             help="Samples: a .npz, a folder or zip of .npz or images, or script.py:function. No labels needed.",
         ),
     ] = None
-    preprocess: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_DATA,
-            metavar="HOW",
-            help="How images become numbers: imagenet,size=256,crop=224; unit; a .json or .toml file.",
-        ),
-    ] = None
+    preprocess: Preprocess = None
     samples: Annotated[
         int, typer.Option(rich_help_panel=_DATA, min=1, metavar="N", help="Samples to use, drawn with --seed.")
     ] = 256

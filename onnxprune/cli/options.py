@@ -14,7 +14,7 @@ def _option(panel: str, *names: str, **settings: Any) -> Any:
 
 
 _BUDGET, _REACH, _CHOICE = "Budget", "What may be removed", "Choosing"
-_ANALYSIS, _OUTPUT, _RUNTIME, _PRINTING = "Analysis", "Output", "ONNX Runtime", "Printing"
+_DATA, _ANALYSIS, _OUTPUT, _RUNTIME, _PRINTING = "Data", "Analysis", "Output", "ONNX Runtime", "Printing"
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a *.prune.json file.")]
@@ -23,6 +23,13 @@ PlanOutput = Annotated[
     _option(_OUTPUT, "-o", "--output", metavar="PLAN", help="The plan to write.  [default: MODEL's name.prune.json]"),
 ]
 DryRun = Annotated[bool, _option(_OUTPUT, "--dry-run", help="Show the plan and write nothing.")]
+Preprocess = Annotated[
+    str | None,
+    _option(
+        _DATA, "--preprocess", metavar="HOW",
+        help="How images become numbers: imagenet,size=256,crop=224; unit; a .json or .toml file.",
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

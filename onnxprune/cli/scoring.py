@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onnxprune.cli.options import Preprocess
 from onnxprune.cli.session import Session
 from onnxprune.errors import SettingError
 
@@ -29,14 +30,7 @@ class Labelled:
             help="Samples with `labels`: a .npz, a folder or zip of .npz or images, or script.py:function.",
         ),
     ] = None
-    preprocess: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_DATA,
-            metavar="HOW",
-            help="How images become numbers: imagenet,size=256,crop=224; unit; a .json or .toml file.",
-        ),
-    ] = None
+    preprocess: Preprocess = None
     samples: Annotated[
         int | None,
         typer.Option(

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from onnxprune.cli.options import Preprocess
+
 _LEARNING, _TEACHER, _COURSE, _ZEROS, _RUN = "Data", "Teacher", "Training", "Zeros", "Run"
 
 
@@ -23,10 +25,7 @@ class Lessons:
         str | None,
         _option(_LEARNING, "--data", metavar="DATA", help="Samples, with labels or without: a .npz, a folder or zip."),
     ] = None
-    preprocess: Annotated[
-        str | None,
-        _option(_LEARNING, "--preprocess", metavar="HOW", help="How images become numbers, as for prune."),
-    ] = None
+    preprocess: Preprocess = None
     samples: Annotated[
         int | None, _option(_LEARNING, "--samples", min=1, metavar="N", help="Samples to use.  [default: all]")
     ] = None
