@@ -197,7 +197,8 @@ class NodeRewrite:
             reader.read(position, self._constant(reader, wanted, f"{reader.proto.input[position]}_pruned"))
             return
         grown = varying & (current != wanted)
-        if current.shape != wanted.shape or current.ndim != 1 or (grown & (current == 0)).any():
+        is_counted = np.issubdtype(current.dtype, np.integer)  # of other numbers nothing says how they grow
+        if current.shape != wanted.shape or current.ndim != 1 or (grown & ((current == 0) | (not is_counted))).any():
             self.refuse(f"{name} depends on a dynamic dimension and would have to be {wanted.tolist()}")
         self._splice(reader, position, current, wanted, grown)
 

@@ -258,3 +258,18 @@ def _cumsum(node: Node, a: Array, axis: Array) -> Array | None:
     if node.attrs.get("exclusive", 0) or node.attrs.get("reverse", 0):
         return None
     return np.cumsum(a, axis=int(axis.item()), dtype=a.dtype)
+
+
+def split(node: Node, a: Array, sizes: Array | None = None) -> list[Array] | None:
+    """What a Split makes of a value, a part for each output; None where its attributes and sizes do not fit.
+
+    ONNX Runtime's optimiser writes the Gathers of a Shape as one Split.
+    """
+    axis, given = node.attrs.get("axis", 0), node.attrs.get("split") if sizes is None else sizes.tolist()
+    length, count = a.shape[axis], len(node.outputs)
+    if given is None:
+        part = -(-length // count)
+        given = [min(part, max(length - part * k, 0)) for k in range(count)]
+    if sum(given) != length or len(given) != count:
+        return None
+    return np.split(a, np.cumsum(given[:-1]), axis=axis)

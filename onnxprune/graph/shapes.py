@@ -20,7 +20,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from onnxprune.graph.bindings import Bindings, varied
 from onnxprune.graph.bodies import Bodies
 from onnxprune.graph.contrib import infer_contrib
-from onnxprune.graph.evaluate import EVALUATORS
+from onnxprune.graph.evaluate import EVALUATORS, split
 from onnxprune.graph.inference import Data, Kind, data_of, infer, schema_of
 from onnxprune.graph.uninferred import infer_uninferred
 from onnxprune.graph.varying import Varying
@@ -273,6 +273,8 @@ class Walk:
         """Evaluate `node` if all that it reads is a known value; True if that settled its output."""
         if node.op in _SIZE_OPS:
             return self._size(node)
+        if node.op == "Split":
+            return self._split(node)
         evaluator = EVALUATORS.get(node.op)
         if evaluator is None or len(node.outputs) != 1:
             return False
@@ -292,6 +294,22 @@ class Walk:
         self._set(name, result.shape, helper.np_dtype_to_tensor_dtype(result.dtype))
         self.known.value[name] = result
         self.varying.mark(node, name, values, result)
+        return True
+
+    def _split(self, node: Node) -> bool:
+        """The one operator of several outputs that sizes pass through."""
+        source, *rest = node.inputs
+        sizes = self.known.value.get(rest[0]) if rest and rest[0] else None
+        if source not in self.known.value or (rest and rest[0] and sizes is None):
+            return False
+        parts = split(node, self.known.value[source], sizes)
+        if parts is None:
+            return False
+        for name, part in zip(node.outputs, parts, strict=True):
+            if name:
+                self._set(name, part.shape, self.known.dtype[source])
+                self.known.value[name] = self._as_known(name, part)
+        self.varying.mark_parts(node, sizes)
         return True
 
     def _as_known(self, name: str, value: np.ndarray) -> np.ndarray:

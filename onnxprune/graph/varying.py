@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxprune.graph.evaluate import EVALUATORS
+from onnxprune.graph.evaluate import EVALUATORS, split
 from onnxprune.graph.view import Node
 from onnxprune.graph.weightless import symbolically_static
 
@@ -54,6 +54,16 @@ class Varying:
             marked = np.ones(result.shape, bool)
         if marked is not None and np.any(marked):
             known.varying[name] = np.asarray(marked, bool)
+
+    def mark_parts(self, node: Node, sizes: np.ndarray | None) -> None:
+        """The same for a Split of known `sizes`: each output has what its part of the input has."""
+        known, source = self.walk.known, node.inputs[0]
+        if source in known.sized:
+            known.sized.update(filter(None, node.outputs))
+        mask = known.varying.get(source)
+        for name, part in zip(node.outputs, () if mask is None else split(node, mask, sizes) or (), strict=False):
+            if name and part.any():
+                known.varying[name] = part
 
     def axes(self, name: str) -> tuple[bool, ...]:
         """Per axis, whether its length may depend on a dynamic dimension of an input."""
