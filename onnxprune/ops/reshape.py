@@ -72,6 +72,8 @@ def regroup(node: NodeView, link: Link) -> None:
 
 @regroup.literals
 def _(node: NodeView, edit: Rewrite) -> None:
+    if node.op == "Squeeze":
+        _keep_axes(node, edit)
     if node.op != "Reshape":
         return
     before, after = edit.shape(node.x), edit.shape(node.y)
@@ -80,6 +82,20 @@ def _(node: NodeView, edit: Rewrite) -> None:
         return
     if (current := edit.current(1)) is not None:
         edit.want(1, _target(current.tolist(), before, after, node))
+
+
+def _keep_axes(node: NodeView, edit: Rewrite) -> None:
+    """A Squeeze that names no axes takes all of length 1, of which a single unit that stays must not be one."""
+    named = "axes" in node.node.attrs or (len(node.node.inputs) > 1 and node.node.inputs[1])
+    if named or edit.shape(node.x).count(1) == node.x.shape.count(1):
+        return
+    axes = [axis for axis, size in enumerate(node.x.shape) if size == 1]
+    if not axes:
+        edit.replace("Identity", [node.x.name])
+    elif node.node.opset < 13:
+        edit.attr("axes", axes)
+    else:
+        edit.want(1, axes)
 
 
 def _target(stated: list[int], before: tuple[int, ...], after: tuple[int, ...], node: NodeView) -> list[int]:
