@@ -88,8 +88,19 @@ class Course:
     accumulate: Annotated[
         int, _option(_COURSE, "--accumulate", min=1, metavar="N", help="Batches whose gradients make one step.")
     ] = 1
-    lr: Annotated[float, _option(_COURSE, "--lr", metavar="R", help="The highest learning rate.")] = 3e-4
-    optimiser: Annotated[str, _option(_COURSE, "--optimiser", metavar="NAME", help="adamw, adam or sgd.")] = "adamw"
+    lr: Annotated[
+        float | None,
+        _option(
+            _COURSE, "--lr", metavar="R", help="The highest learning rate.  [default: by model and optimiser]"
+        ),
+    ] = None
+    optimiser: Annotated[
+        str, _option(_COURSE, "--optimiser", metavar="NAME", help="adamw, adam, sgd, or muon (orthogonal momentum).")
+    ] = "adamw"
+    renorm: Annotated[
+        str,
+        _option(_COURSE, "--renorm", metavar="HOW", help="Normalisation put back while training: auto, on or off."),
+    ] = "auto"
     momentum: Annotated[
         float, _option(_COURSE, "--momentum", metavar="R", help="Of sgd; the first beta of the others.")
     ] = 0.9

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from onnxprune.recover.features import Feature, feature_loss
+from onnxprune.recover.masks import original
 from onnxprune.recover.module import OnnxModule
 from onnxprune.recover.teacher import Teacher
 
@@ -36,9 +37,7 @@ def reconstruct(
         done |= reached
         if not own:
             continue
-        parameters = [p for key in own for p in module.places[key].module.parameters(recurse=False)]
-        parameters = [p for p in {id(p): p for p in parameters}.values() if p.requires_grad]
-        optimiser = torch.optim.Adam(parameters, rate)
+        optimiser = torch.optim.Adam([original(module.places[key]) for key in own], rate)
         loss = torch.zeros(())
         for step, (feeds, _) in enumerate(samples(seed + number)):
             if step >= steps:

@@ -55,6 +55,16 @@ def original(place: Place) -> Tensor:
     return place.get()
 
 
+def unmasked(place: Place) -> Tensor:
+    """A weight as it is computed with, but for its masks."""
+    value = original(place)
+    if parametrize.is_parametrized(place.module, place.attribute):
+        for transform in place.module.parametrizations[place.attribute]:  # type: ignore[index]
+            if not isinstance(transform, Mask):
+                value = transform(value)
+    return value
+
+
 def zeros_of(value: Tensor) -> Tensor:
     """True where a weight is not zero."""
     return value != 0

@@ -40,17 +40,6 @@ class Objective:
         if job.teacher is not None:
             self._wanted += [f.name for f in job.teacher.features if f.name not in self._wanted]
 
-    def check_labels(self) -> None:
-        """Raise SettingError for any label that is no class, before anything is learnt."""
-        job = self.job
-        if not isinstance(job.loss, CrossEntropy) or job.data.labels is None or not len(job.data.labels):
-            return
-        for batch in job.data.batches(1):
-            with torch.no_grad():
-                classes = job.module.run(batch.feeds, [job.loss.output])[job.loss.output].shape[-1]
-            check_classes(torch.from_numpy(np.array(job.data.labels)), classes, job.loss.output)
-            return
-
     def __call__(self, feeds: dict[str, Any], labels: np.ndarray | None, numbers: np.ndarray | None) -> Tensor:
         """One number for a batch. `numbers` say which samples these are. Raises SettingError where nothing teaches."""
         job, settings = self.job, self.job.settings
@@ -76,6 +65,17 @@ class Objective:
         if job.penalty is not None:
             terms.append(job.penalty(job.module))
         return torch.stack(terms).sum()
+
+
+def check_labels(job: Job) -> None:
+    """Raise SettingError for any label that is no class, before anything is learnt."""
+    if not isinstance(job.loss, CrossEntropy) or job.data.labels is None or not len(job.data.labels):
+        return
+    for batch in job.data.batches(1):
+        with torch.no_grad():
+            classes = job.module.run(batch.feeds, [job.loss.output])[job.loss.output].shape[-1]
+        check_classes(torch.from_numpy(np.array(job.data.labels)), classes, job.loss.output)
+        return
 
 
 def _laid_out(value: Any) -> Any:

@@ -7,10 +7,17 @@ import math
 import torch
 from torch import nn
 
+from onnxprune.recover.module import OnnxModule
+from onnxprune.recover.muon import Muon
 from onnxprune.recover.settings import Settings
 
 
-def optimiser_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def default_rate(module: OnnxModule, optimiser: str, renormalised: bool) -> float:
+    """The rate unless one is given: kernels without their normalisation and matrices of transformers bear less."""
+    return 3e-4
+
+
+def optimiser_of(module: nn.Module, settings: Settings, rate: float) -> torch.optim.Optimizer:
     """The optimiser over all weights with a gradient. Matrices and kernels decay; norms, biases and vectors do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
@@ -20,9 +27,11 @@ def optimiser_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer
     groups = [group for group in groups if group["params"]]
     if settings.optimiser == "sgd":
         nesterov = settings.momentum > 0
-        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=nesterov)
+        return torch.optim.SGD(groups, rate, settings.momentum, nesterov=nesterov)
+    if settings.optimiser == "muon":
+        return Muon(groups, rate, settings.momentum)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(groups, settings.lr, betas=(settings.momentum, 0.999))
+    return kind(groups, rate, betas=(settings.momentum, 0.999))
 
 
 def rate_at(step: int, steps: int, warmup: float) -> float:

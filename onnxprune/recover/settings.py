@@ -9,9 +9,10 @@ from typing import Any
 
 from onnxprune.errors import SettingError
 
-OPTIMISERS = ("adamw", "adam", "sgd")
+OPTIMISERS = ("adamw", "adam", "sgd", "muon")
 PRECISIONS = ("no", "bf16", "fp16")
-_CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS}
+RENORMS = ("auto", "on", "off")
+_CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "renorm": RENORMS}
 _POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr")
 _SHARES = ("distil", "warmup", "ema", "label_smoothing")
 
@@ -32,7 +33,7 @@ class Settings:
     epochs: int = 3
     steps: int | None = None
     batch: int = 64
-    lr: float = 3e-4
+    lr: float | None = None
     optimiser: str = "adamw"
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -52,6 +53,7 @@ class Settings:
     shift: int = 0
     freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
+    renorm: str = "auto"
     lasso: float = 0.0
     seed: int = 0
 
@@ -60,9 +62,10 @@ class Settings:
             if getattr(self, name) not in known:
                 raise SettingError(f"--{name} {getattr(self, name)}: unknown", remedy=f"give one of {', '.join(known)}")
         for name in _POSITIVE:
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 spelled = name.replace("_", "-")
-                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is more than 0")
+                raise SettingError(f"--{spelled} is {value}", remedy="it is more than 0")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 spelled = name.replace("_", "-")

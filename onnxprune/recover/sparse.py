@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from onnxprune.errors import SettingError
-from onnxprune.recover.masks import best_n_of_m, largest, mask_of, masked, original, zeros_of
+from onnxprune.recover.masks import best_n_of_m, largest, mask_of, masked, original, unmasked, zeros_of
 from onnxprune.recover.module import OnnxModule
 
 COURSES = ("oneshot", "gradual", "rigl", "rewind")
@@ -109,7 +109,7 @@ def courses_of(module: OnnxModule, zeros: str, course: str) -> list[Course]:
     if not keys:
         raise SettingError(f"--zeros {zeros}: no weight is a matrix or kernel large enough")
     for key in keys:
-        score = original(module.places[key]).detach().abs()
+        score = unmasked(module.places[key]).detach().abs()
         masked(module, key, torch.ones_like(score) if course in _DENSE_AT_FIRST else pattern.keep(module, key, score))
     return [_COURSES[course](pattern, keys)] if course in _COURSES else []
 
@@ -146,7 +146,7 @@ class Gradual(Course):
         if step > end or (step < end and step % max(end // _UPDATES, 1)):
             return
         part = 1 - (1 - step / end) ** 3
-        scores = {key: original(module.places[key]).detach().abs() for key in self.keys}
+        scores = {key: unmasked(module.places[key]).detach().abs() for key in self.keys}
         if self.pattern.m:
             done = round(part * len(self.keys))
             order = sorted(self.keys, key=lambda key: self._loss(module, key, scores[key]))
@@ -215,7 +215,7 @@ class RigL(Course):
         mask = mask_of(place)
         if mask is None:
             return
-        weight = original(place).detach()
+        weight = unmasked(place).detach()
         keep = mask.keep
         if self.pattern.m:  # within each group what counts is the weight, or the gradient of what is masked
             scale = weight.abs()[keep].mean() / gradient.mean().clamp_min(1e-12)
@@ -246,7 +246,7 @@ class Rewind(Course):
             self._early = {key: original(module.places[key]).detach().clone() for key in module.weights}
         if step == max(round(steps / 2), 2) and self._early:
             for key in self.keys:
-                score = original(module.places[key]).detach().abs()
+                score = unmasked(module.places[key]).detach().abs()
                 masked(module, key, self.pattern.keep(module, key, score))
             with torch.no_grad():
                 for key, value in self._early.items():

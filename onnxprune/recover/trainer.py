@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,11 +20,13 @@ from onnxprune.recover.ema import Average
 from onnxprune.recover.job import Job, Recovered, Told
 from onnxprune.recover.layerwise import reconstruct
 from onnxprune.recover.masks import mask_of
-from onnxprune.recover.objective import Objective, Student
-from onnxprune.recover.optim import optimiser_of, rate_at, set_rate
+from onnxprune.recover.objective import Objective, Student, check_labels
+from onnxprune.recover.optim import default_rate, optimiser_of, rate_at, set_rate
+from onnxprune.recover.renorm import put_back
 from onnxprune.recover.writing import write_back
 
 _SEEDS_APART = 1_000_003  # so that epochs of one seed are not those of the next
+_MEASURED = 1024  # samples that the statistics of a normalisation are taken of at first
 
 
 class Trainer:
@@ -45,13 +48,19 @@ class Trainer:
         if settings.freeze_batch_norm:
             for step in self.module.program.main:
                 step.tracked = False
-        optimiser = optimiser_of(self.module, settings)
-        self.student, self.optimiser = self.accelerator.prepare(Student(self.module), optimiser)
+        self.module.to(self.accelerator.device)
         if job.teacher is not None:
             job.teacher.module.to(self.accelerator.device)
-        self.objective = Objective(job, self.student, self.accelerator)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.batches = Batches(job.data, settings.batch, settings.accumulate, world, rank)
+        if not resume:
+            check_labels(job)
+            self._reconstruct()
+        renormalised = self._renormalise()
+        self.rate = settings.lr or default_rate(self.module, settings.optimiser, renormalised)
+        optimiser = optimiser_of(self.module, settings, self.rate)
+        self.student, self.optimiser = self.accelerator.prepare(Student(self.module), optimiser)
+        self.objective = Objective(job, self.student, self.accelerator)
         self.average = Average(self.module, settings.ema) if settings.ema else None
         self.progress = Progress()
         self.steps = settings.steps or settings.epochs * self.batches.steps
@@ -71,8 +80,6 @@ class Trainer:
         """Train, and give the best model of all evaluations, the one before training included."""
         progress = self.progress
         if progress.best is None:
-            self.objective.check_labels()
-            self._reconstruct()
             self._judge(epoch=0, loss=None)
         while progress.step < self.steps and not self._waited_enough():
             loss = self._epoch()
@@ -93,6 +100,20 @@ class Trainer:
                 settings.layerwise_lr, settings.seed,
             )  # fmt: skip
 
+    def _renormalise(self) -> bool:
+        """Put normalisation back where that is wanted; whether there is any now."""
+        job, settings = self.job, self.job.settings
+        if settings.renorm == "off":
+            return False
+        batches = islice(self.batches.of(settings.seed, shared=True), max(_MEASURED // settings.batch, 1))
+        found = put_back(self.module, (feeds for feeds, _, _ in batches))
+        if settings.renorm == "on" and not found:
+            raise SettingError(
+                f"--renorm on: {job.model.data.origin} has no convolution that could be normalised",
+                remedy="they need a trained bias, more than one place, and a batch of 8; or give --renorm auto",
+            )
+        return bool(found)
+
     def _epoch(self) -> float:
         """One pass over the data, or what is left of the steps; gives the mean loss.
 
@@ -107,7 +128,7 @@ class Trainer:
         for feeds, labels, numbers in self.batches.of(seed):
             if progress.step >= self.steps:
                 break
-            set_rate(self.optimiser, settings.lr * rate_at(progress.step, self.steps, settings.warmup))
+            set_rate(self.optimiser, self.rate * rate_at(progress.step, self.steps, settings.warmup))
             loss = self.objective(feeds, labels, numbers)
             value = float(loss.detach())
             if not np.isfinite(value):
