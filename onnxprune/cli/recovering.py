@@ -73,7 +73,7 @@ def carry_out(
     here.say_plain(f"wrote {saved.path}")
     here.answer({
         "output": str(saved.path), "judged_by": name, "metric": done.metric, "before": done.before,
-        "history": list(done.history), "settings": settings.as_dict(),
+        "history": list(done.history), "settings": settings.as_dict() | asdict(trainer.way),
     })  # fmt: skip
 
 

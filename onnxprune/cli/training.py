@@ -90,13 +90,14 @@ class Course:
     ] = 1
     lr: Annotated[
         float | None,
-        _option(
-            _COURSE, "--lr", metavar="R", help="The highest learning rate.  [default: by model and optimiser]"
-        ),
+        _option(_COURSE, "--lr", metavar="R", help="The highest learning rate.  [default: what suits the model]"),
     ] = None
     optimiser: Annotated[
-        str, _option(_COURSE, "--optimiser", metavar="NAME", help="adamw, adam, sgd, or muon (orthogonal momentum).")
-    ] = "adamw"
+        str | None,
+        _option(
+            _COURSE, "--optimiser", metavar="NAME", help="adamw, adam, sgd or muon.  [default: what suits the model]"
+        ),
+    ] = None
     renorm: Annotated[
         str,
         _option(_COURSE, "--renorm", metavar="HOW", help="Normalisation put back while training: auto, on or off."),

@@ -98,7 +98,8 @@ def put_back(module: OnnxModule, batches: Iterable[Mapping[str, Any]]) -> list[s
 
     Those can that have a trained float kernel and bias of their own, more than one place in each output channel, no
     normalisation behind them already, and another layer between them and the outputs (a head gives numbers whose scale
-    matters). Batches of few samples have no statistics: none is put back. The module gives what it gave, to the bit.
+    matters). A model that is normalised by layers or groups has had no other normalisation to lose. Batches of few
+    samples have no statistics: none is put back. The module gives what it gave, to the bit.
     """
     moments = _measured(module, _candidates(module), batches)
     for step, (mean, var) in moments.items():
@@ -136,7 +137,15 @@ def _before_fold(place: Place) -> Tensor:
 # -- which ---------------------------------------------------------------------------------------------------------
 
 
+def is_convolutional(module: OnnxModule) -> bool:
+    """Whether it has convolutions, and nothing that is normalised otherwise than by batches (as transformers are)."""
+    ops = {step.op for step in module.program.main}
+    return "Conv" in ops and not any(op.endswith(_NORMALISED) and op != "BatchNormalization" for op in ops)
+
+
 def _candidates(module: OnnxModule) -> list[Step]:
+    if not is_convolutional(module):
+        return []
     bodies = [step for _, steps in module.program.bodies.values() for step in steps]
     reads = Counter(name for step in [*module.program.main, *bodies] for name in step.inputs)
     readers: dict[str, set[str]] = {}

@@ -21,11 +21,13 @@ _SHARES = ("distil", "warmup", "ema", "label_smoothing")
 class Settings:
     """What `recover` does.
 
-    `epochs` passes over the data, or `steps` optimiser steps where given. `warmup` is the share of all steps in which
-    the learning rate rises to `lr`; a cosine then takes it to zero. Weight decay is kept off norms, biases and other
-    vectors. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are no labels),
-    `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before training,
-    with Adam at the rate `layerwise_lr`.
+    `epochs` passes over the data, or `steps` optimiser steps where given. `optimiser` and `lr`, the highest learning
+    rate, follow from what the model is made of unless they are given (optim.way_of). `warmup` is the share of all steps
+    in which the rate rises to `lr`; a cosine then takes it to zero. Weight decay is kept off norms, biases and other
+    vectors. `renorm` puts normalisation back into convolutions while they are trained: auto does where it can, on
+    refuses where it cannot. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are
+    no labels), `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before
+    training, with Adam at the rate `layerwise_lr`.
     `ema` is the decay of an average of the weights, 0 for none. `patience` is how many evaluations without a better
     metric end the run, 0 for none. `lasso` weighs the norms of units that a plan is going to remove.
     """
@@ -34,7 +36,7 @@ class Settings:
     steps: int | None = None
     batch: int = 64
     lr: float | None = None
-    optimiser: str = "adamw"
+    optimiser: str | None = None
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.05
@@ -59,8 +61,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise SettingError(f"--{name} {getattr(self, name)}: unknown", remedy=f"give one of {', '.join(known)}")
+            value = getattr(self, name)
+            if value not in known and (name != "optimiser" or value is not None):
+                raise SettingError(f"--{name} {value}: unknown", remedy=f"give one of {', '.join(known)}")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:

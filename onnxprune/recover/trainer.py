@@ -21,7 +21,7 @@ from onnxprune.recover.job import Job, Recovered, Told
 from onnxprune.recover.layerwise import reconstruct
 from onnxprune.recover.masks import mask_of
 from onnxprune.recover.objective import Objective, Student, check_labels
-from onnxprune.recover.optim import default_rate, optimiser_of, rate_at, set_rate
+from onnxprune.recover.optim import optimiser_of, rate_at, set_rate, way_of
 from onnxprune.recover.renorm import put_back
 from onnxprune.recover.writing import write_back
 
@@ -57,8 +57,8 @@ class Trainer:
             check_labels(job)
             self._reconstruct()
         renormalised = self._renormalise()
-        self.rate = settings.lr or default_rate(self.module, settings.optimiser, renormalised)
-        optimiser = optimiser_of(self.module, settings, self.rate)
+        self.way = way_of(self.module, settings, renormalised=renormalised)
+        optimiser = optimiser_of(self.module, settings, self.way)
         self.student, self.optimiser = self.accelerator.prepare(Student(self.module), optimiser)
         self.objective = Objective(job, self.student, self.accelerator)
         self.average = Average(self.module, settings.ema) if settings.ema else None
@@ -103,7 +103,7 @@ class Trainer:
     def _renormalise(self) -> bool:
         """Put normalisation back where that is wanted; whether there is any now."""
         job, settings = self.job, self.job.settings
-        if settings.renorm == "off":
+        if settings.renorm == "off" or (settings.renorm == "auto" and settings.lasso):  # whose weights' size is to tell
             return False
         batches = islice(self.batches.of(settings.seed, shared=True), max(_MEASURED // settings.batch, 1))
         found = put_back(self.module, (feeds for feeds, _, _ in batches))
@@ -128,7 +128,7 @@ class Trainer:
         for feeds, labels, numbers in self.batches.of(seed):
             if progress.step >= self.steps:
                 break
-            set_rate(self.optimiser, self.rate * rate_at(progress.step, self.steps, settings.warmup))
+            set_rate(self.optimiser, self.way.lr * rate_at(progress.step, self.steps, settings.warmup))
             loss = self.objective(feeds, labels, numbers)
             value = float(loss.detach())
             if not np.isfinite(value):

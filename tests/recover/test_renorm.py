@@ -15,39 +15,8 @@ from onnxprune.recover import to_torch, write_back
 from onnxprune.recover.masks import mask_of, masked, original
 from onnxprune.recover.module import OnnxModule
 from onnxprune.recover.renorm import put_back
+from tests.support.learning import convolutional
 from tests.support.models import make_model
-
-
-def network(**changes: Any) -> onnx.ModelProto:
-    """x [N, 3, 6, 6] -> Conv a 3x3 -> Relu -> Conv b 3x3 by groups -> Relu -> mean over places -> Gemm -> y [N, 4].
-
-    Channels of a differ in scale by factors of a hundred. With `bias=False` b has none; `batch_norm` follows a.
-    """
-    rng = np.random.default_rng(3)
-    scales = np.array([0.01, 0.1, 1, 0.5, 3, 0.02], np.float32)
-    weights = {
-        "wa": rng.normal(size=(6, 3, 3, 3)).astype(np.float32) * scales[:, None, None, None],
-        "ba": rng.normal(size=6).astype(np.float32),
-        "wb": rng.normal(size=(8, 3, 3, 3)).astype(np.float32) * 0.3,
-        "bb": rng.normal(size=8).astype(np.float32),
-        "wc": rng.normal(size=(4, 8)).astype(np.float32),
-    }
-    after = "norm" if changes.get("batch_norm") else "a"
-    nodes = [
-        helper.make_node("Conv", ["x", "wa", "ba"], ["a"], name="first", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", [after], ["ra"]),
-        helper.make_node("Conv", ["ra", "wb", "bb"] if changes.get("bias", True) else ["ra", "wb"], ["b"], group=2),
-        helper.make_node("Relu", ["b"], ["rb"]),
-        helper.make_node("GlobalAveragePool", ["rb"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "wc"], ["y"], transB=1),
-    ]
-    if changes.get("batch_norm"):
-        weights |= {f"n{k}": np.ones(6, np.float32) for k in range(4)}
-        nodes.insert(1, helper.make_node("BatchNormalization", ["a", "n0", "n1", "n2", "n3"], ["norm"]))
-    if not changes.get("bias", True):
-        del weights["bb"]
-    return make_model(nodes, {"x": ["N", 3, 6, 6]}, ["y"], weights)
 
 
 def images(count: int = 16, seed: int = 0) -> torch.Tensor:
@@ -55,7 +24,7 @@ def images(count: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def normalised(model: onnx.ModelProto | None = None, **options: Any) -> tuple[OnnxModule, list[str]]:
-    module = to_torch(model or network(), **options)
+    module = to_torch(model or convolutional(), **options)
     return module, put_back(module, [{"x": images()}, {"x": images(seed=1)}])
 
 
@@ -72,16 +41,17 @@ def step_once(module: OnnxModule, rate: float = 0.1) -> None:
 def test_the_function_stays_to_the_bit() -> None:
     module, names = normalised()
     assert names == ["wa", "wb"]
-    for key, value in to_torch(network()).named_weights().items():
+    for key, value in to_torch(convolutional()).named_weights().items():
         assert torch.equal(module.places[key].get(), value)
-    assert torch.equal(module(images(seed=5)), to_torch(network())(images(seed=5)))
+    assert torch.equal(module(images(seed=5)), to_torch(convolutional())(images(seed=5)))
     assert (
-        write_back(module, network()).to_proto().SerializeToString() == load(network()).to_proto().SerializeToString()
+        write_back(module, convolutional()).to_proto().SerializeToString()
+        == load(convolutional()).to_proto().SerializeToString()
     )
 
 
 def test_statistics_of_the_same_batches_give_the_same_values_in_training() -> None:
-    module = to_torch(network())
+    module = to_torch(convolutional())
     put_back(module, [{"x": images()}])
     before = module(images())
     torch.testing.assert_close(module.train()(images()), before, rtol=1e-4, atol=1e-4)
@@ -99,18 +69,18 @@ def test_after_training_the_written_file_is_the_module() -> None:
     module, _ = normalised()
     for _ in range(3):
         step_once(module)
-    written = write_back(module, network())
+    written = write_back(module, convolutional())
     x = images(seed=7)
     with torch.no_grad():
         torch.testing.assert_close(to_torch(written)(x), module(x), rtol=1e-5, atol=1e-5)
-        assert float((module(x) - to_torch(network())(x)).abs().max()) > 0.01
-    names = [[n.op_type for n in m.graph.node] for m in (written.to_proto(), network())]
+        assert float((module(x) - to_torch(convolutional())(x)).abs().max()) > 0.01
+    names = [[n.op_type for n in m.graph.node] for m in (written.to_proto(), convolutional())]
     assert names[0] == names[1]
 
 
 def test_training_does_not_depend_on_the_scale_of_a_kernel() -> None:
-    """That is what a normalisation is for: a channel's kernel three times as large learns the same function."""
-    large = network()
+    """A kernel four times as large is trained as the same one."""
+    large = convolutional()
     for tensor in large.graph.initializer:
         if tensor.name == "wa":
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 4, "wa"))
@@ -121,7 +91,7 @@ def test_training_does_not_depend_on_the_scale_of_a_kernel() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_masks_hold_before_and_after(first: bool) -> None:
-    module = to_torch(network())
+    module = to_torch(convolutional())
     keep = torch.arange(27 * 6).reshape(6, 3, 3, 3) % 2 == 0
     if first:
         masked(module, "wa", keep)
@@ -133,15 +103,16 @@ def test_masks_hold_before_and_after(first: bool) -> None:
     value = module.places["wa"].get()
     assert (value[~keep] == 0).all()
     assert (value[keep] != 0).all()
-    assert float((to_torch(write_back(module, network()))(images()) - module(images())).abs().max()) < 1e-4
+    with torch.no_grad():
+        torch.testing.assert_close(to_torch(write_back(module, convolutional()))(images()), module(images()))
 
 
 def test_what_gets_none() -> None:
-    assert normalised(network(batch_norm=True))[1] == ["wb"]  # it has one
-    assert normalised(network(bias=False))[1] == ["wa"]  # a shift would have no place
+    assert normalised(convolutional(batch_norm=True))[1] == ["wb"]  # it has one
+    assert normalised(convolutional(bias=False))[1] == ["wa"]  # a shift would have no place
     assert normalised(freeze=["wa"])[1] == ["wb"]
     assert normalised(freeze=["b*"])[1] == []
-    few = to_torch(network())
+    few = to_torch(convolutional())
     assert put_back(few, [{"x": images(7)}]) == []
     assert put_back(few, []) == []
     assert not any("norm" in name for name, _ in few.named_modules())
@@ -163,15 +134,24 @@ def test_heads_and_single_places_get_none() -> None:
     assert normalised(make_model(nodes, {"x": ["N", 3, 6, 6]}, ["y"], weights))[1] == ["wa"]
 
 
+def test_models_that_layers_normalise_get_none() -> None:
+    other = convolutional()
+    other.graph.node.insert(1, helper.make_node("InstanceNormalization", ["a", "g", "h"], ["n"]))
+    other.graph.node[2].input[0] = "n"
+    for name in "gh":
+        other.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(6, np.float32), name))
+    assert normalised(other)[1] == []
+
+
 def test_a_kernel_of_two_readers_gets_none() -> None:
-    tied = network()
+    tied = convolutional()
     tied.graph.node.append(helper.make_node("Conv", ["x", "wa", "ba"], ["again"], pads=[1, 1, 1, 1]))
     tied.graph.output.append(helper.make_tensor_value_info("again", 1, ["N", 6, 6, 6]))
     assert normalised(tied)[1] == ["wb"]
 
 
 def test_a_channel_that_gives_nothing() -> None:
-    dead = network()
+    dead = convolutional()
     for tensor in dead.graph.initializer:
         if tensor.name == "wa":
             values = np.array(onnx.numpy_helper.to_array(tensor))

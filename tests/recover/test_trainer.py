@@ -198,7 +198,7 @@ def test_zeros_stay_zeros(tmp_path: Path) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(SettingError, match=r"--optimiser adamax: unknown\. give one of adamw, adam, sgd"):
+    with pytest.raises(SettingError, match=r"--optimiser adamax: unknown\. give one of adamw, adam, sgd, muon"):
         Settings(optimiser="adamax")
     with pytest.raises(SettingError, match=r"--lr is 0\. it is more than 0"):
         Settings(lr=0)
