@@ -1,6 +1,6 @@
 """One shot, then recovery: what a smaller model gets back on data that it is not tested on, with dense beside.
 
-    python tools/bench_recover.py MODEL --train TRAIN --test TEST --macs 0.5 -- --epochs 3 --lr 0.05
+    python tools/bench_recover.py MODEL --train TRAIN --test TEST --macs 0.5 -- --flip --shift 4
     python tools/bench_recover.py MODEL --train TRAIN --test TEST --sparse 2:4 -- --epochs 1
 
 Makes the best model in one shot (`onnxprune prune --data`, or with --sparse `onnxprune sparsify --data`; --once adds
