@@ -102,6 +102,10 @@ class Course:
         str,
         _option(_COURSE, "--renorm", metavar="HOW", help="Normalisation put back while training: auto, on or off."),
     ] = "auto"
+    renorm_fixed: Annotated[
+        float,
+        _option(_COURSE, "--renorm-fixed", metavar="R", help="Share of the steps, at the end, by its fixed values."),
+    ] = 0.0
     momentum: Annotated[
         float, _option(_COURSE, "--momentum", metavar="R", help="Of sgd; the first beta of the others.")
     ] = 0.9

@@ -35,11 +35,12 @@ class Norm(nn.Module):
     """The normalisation of one convolution, of its output without bias.
 
     `scale` [M] is trained, and so is the shift, which is the convolution's own bias but for the constant `centre`;
-    `mean` and `var` are running statistics.
+    `mean` and `var` are running statistics, by which training normalises, too, once they are `fixed`.
     """
 
     def __init__(self, mean: Tensor, var: Tensor, scale: Tensor) -> None:
         super().__init__()
+        self.fixed = False
         self.scale = nn.Parameter(scale)
         self.register_buffer("mean", mean)
         self.register_buffer("var", var)
@@ -87,7 +88,7 @@ class Renormalised:
         self.plain, self.norm, self.kernel, self.bias = step.function, norm, kernel, bias
 
     def __call__(self, step: Step, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-        if not step.training:
+        if self.norm.fixed or not step.training:
             found: Tensor = self.plain(step, x, kernel, bias)
             return found
         return self.norm(self.plain(step, x, _before_fold(self.kernel), None), original(self.bias))
@@ -105,6 +106,13 @@ def put_back(module: OnnxModule, batches: Iterable[Mapping[str, Any]]) -> list[s
     for step, (mean, var) in moments.items():
         _install(module, step, mean, var)
     return [step.inputs[1] for step in moments]
+
+
+def fix_statistics(module: OnnxModule) -> None:
+    """Normalise by the statistics as they are now, without the noise of batches."""
+    for norm in module.modules():
+        if isinstance(norm, Norm):
+            norm.fixed = True
 
 
 def _install(module: OnnxModule, step: Step, mean: Tensor, var: Tensor) -> None:

@@ -14,7 +14,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 RENORMS = ("auto", "on", "off")
 _CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "renorm": RENORMS}
 _POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr")
-_SHARES = ("distil", "warmup", "ema", "label_smoothing")
+_SHARES = ("renorm_fixed", "distil", "warmup", "ema", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Settings:
     rate, follow from what the model is made of unless they are given (optim.way_of). `warmup` is the share of all steps
     in which the rate rises to `lr`; a cosine then takes it to zero. Weight decay is kept off norms, biases and other
     vectors. `renorm` puts normalisation back into convolutions while they are trained: auto does where it can, on
-    refuses where it cannot. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are
+    refuses where it cannot; `renorm_fixed` is the share of the steps, at the end, in which its statistics stay as they
+    are. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are
     no labels), `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before
     training, with Adam at the rate `layerwise_lr`.
     `ema` is the decay of an average of the weights, 0 for none. `patience` is how many evaluations without a better
@@ -56,6 +57,7 @@ class Settings:
     freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     renorm: str = "auto"
+    renorm_fixed: float = 0.0
     lasso: float = 0.0
     seed: int = 0
 

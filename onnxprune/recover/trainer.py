@@ -22,7 +22,7 @@ from onnxprune.recover.layerwise import reconstruct
 from onnxprune.recover.masks import mask_of
 from onnxprune.recover.objective import Objective, Student, check_labels
 from onnxprune.recover.optim import optimiser_of, rate_at, set_rate, way_of
-from onnxprune.recover.renorm import put_back
+from onnxprune.recover.renorm import fix_statistics, put_back
 from onnxprune.recover.writing import write_back
 
 _SEEDS_APART = 1_000_003  # so that epochs of one seed are not those of the next
@@ -128,6 +128,8 @@ class Trainer:
         for feeds, labels, numbers in self.batches.of(seed):
             if progress.step >= self.steps:
                 break
+            if progress.step >= self.steps * (1 - settings.renorm_fixed):
+                fix_statistics(self.module)
             set_rate(self.optimiser, self.way.lr * rate_at(progress.step, self.steps, settings.warmup))
             loss = self.objective(feeds, labels, numbers)
             value = float(loss.detach())

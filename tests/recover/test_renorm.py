@@ -14,7 +14,7 @@ from onnxprune.graph.io import load
 from onnxprune.recover import to_torch, write_back
 from onnxprune.recover.masks import mask_of, masked, original
 from onnxprune.recover.module import OnnxModule
-from onnxprune.recover.renorm import put_back
+from onnxprune.recover.renorm import fix_statistics, put_back
 from tests.support.learning import convolutional
 from tests.support.models import make_model
 
@@ -55,6 +55,18 @@ def test_statistics_of_the_same_batches_give_the_same_values_in_training() -> No
     put_back(module, [{"x": images()}])
     before = module(images())
     torch.testing.assert_close(module.train()(images()), before, rtol=1e-4, atol=1e-4)
+
+
+def test_fixed_statistics_train_what_is_written() -> None:
+    module, _ = normalised()
+    step_once(module)
+    fix_statistics(module)
+    before = module(images(seed=4)).detach()
+    stays = {name: value.clone() for name, value in module.named_buffers()}
+    assert torch.equal(module.train()(images(seed=4)), before)
+    assert all(torch.equal(value, stays[name]) for name, value in module.named_buffers())
+    step_once(module)
+    assert not torch.equal(module(images(seed=4)), before)
 
 
 def test_kernels_are_trained_at_a_norm_near_one() -> None:

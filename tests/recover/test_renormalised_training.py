@@ -64,7 +64,10 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("settings", [QUICK, replace(QUICK, ema=0.9, optimiser="sgd"), replace(QUICK, accumulate=2)])
+@pytest.mark.parametrize(
+    "settings",
+    [QUICK, replace(QUICK, ema=0.9, optimiser="sgd"), replace(QUICK, accumulate=2, renorm_fixed=0.5)],
+)
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, settings: Settings) -> None:
     whole = Trainer(job(tmp_path, settings)).run()
     folder = tmp_path / "state"
