@@ -10,7 +10,8 @@ is the largest difference in quantisation steps of the output it occurs in, `off
 differ at all. The step is the scale of the DequantizeLinear that the output comes from, through operators that only
 move elements; of an output that is left in floats, a 255th of the range of the dense output. With dynamic ranges both
 models are run without fusions beyond the runtime's basic level: masks stand between the operators that it would fuse,
-so that it would fuse others in the masked model, which round otherwise.
+so that it would fuse others in the masked model, which round otherwise. A dense model that does not run in integers, as
+the fused operator refuses how a weight is quantised, is compared as the runtime takes it by default.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from zoo.limits import TimeIsUp, processor_seconds
 
 from onnxprune.analyse import analyse
@@ -53,25 +55,35 @@ def compared(view: GraphView) -> list[str]:
     return list(dict.fromkeys(before)) or list(view.outputs)
 
 
-def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A session that computes in integers whatever can be, and alike in a masked and a pruned model."""
+def session_of(proto: onnx.ModelProto, integers: bool) -> onnxruntime.InferenceSession:
+    """A session that computes in integers whatever can be, if asked to, and alike in a masked and a pruned model."""
     options = onnxruntime.SessionOptions()
     if any(node.op_type == "DynamicQuantizeLinear" for node in proto.graph.node):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if integers:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=NOT_IN_THE_FILE
     )
 
 
-def outputs(model: Model, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The named values of `model` on `feeds`."""
+def outputs(model: Model, names: list[str], feeds: dict[str, np.ndarray], integers: bool = True) -> list[np.ndarray]:
+    """The named values of `model` on `feeds`, computed in integers where that can be."""
     proto = model.to_proto(external=True)
     known = {o.name for o in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    return session_of(proto).run(names, feeds)
+    return session_of(proto, integers).run(names, feeds)
+
+
+def runs_in_integers(dense: Model, names: list[str], feeds: dict[str, np.ndarray]) -> bool:
+    """Whether the dense model does; the runtime also fuses what its integer operators then refuse."""
+    try:
+        outputs(dense, names, feeds)
+    except onnxruntime_errors.Fail:
+        return False
+    return True
 
 
 def step(view: GraphView, name: str, dense: np.ndarray) -> float:
@@ -149,18 +161,20 @@ def check(path: Path, ratio: float, exact_only: bool, shapes: dict[str, list[int
         return {**found, "status": "invalid", "error": says}
     feeds = random_feeds(coupling.view.inputs, coupling.bindings.shapes)
     names = compared(coupling.view)
+    quantised = any(node.op in QUANTISED for node in coupling.view.nodes)
+    integers = not quantised or runs_in_integers(coupling.view.model, names, feeds)
     try:
-        pruned = outputs(edited, names, feeds)
+        pruned = outputs(edited, names, feeds, integers)
     except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the result
         return {**found, "status": "does not run", "error": str(error)[:300]}
     if exact_only and removed.any():
-        masked = outputs(mask_classes(coupling, removed, orders), names, feeds)
-        dense = outputs(coupling.view.model, names, feeds)
+        masked = outputs(mask_classes(coupling, removed, orders), names, feeds, integers)
+        dense = outputs(coupling.view.model, names, feeds, integers)
         found["error_of_scale"] = distance(pruned, masked)
         if orders is not None:  # bringing members into another order alone changes nothing
-            found["rearranged"] = distance(outputs(rearrange(coupling, orders), names, feeds), dense)
+            found["rearranged"] = distance(outputs(rearrange(coupling, orders), names, feeds, integers), dense)
         found["masked_differs"] = distance(dense, masked)
-        if any(node.op in QUANTISED for node in coupling.view.nodes):
+        if quantised:
             found["steps"], found["off_by_a_step"] = in_steps(coupling.view, names, pruned, masked, dense)
     return found
 
