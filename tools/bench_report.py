@@ -14,40 +14,18 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from onnxprune.report.facts import Facts, Width
 from onnxprune.report.html import to_html
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests are no installed package
+
+from tests.support.reports import drawn
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def facts(groups: int) -> Facts:
-    """A run with everything that a report draws."""
-    names = [f"backbone.stages.{k}.blocks.{k}.attention.projection.weight:0" for k in range(groups)]
-    timed = {"p50": 2.0, "p90": 2.5, "p99": 3.0}
-    kept = [448, 384, 320, 256, 192, 128, 64, 32]
-    return Facts(
-        "net.onnx",
-        latency={
-            "provider": "cpu", "threads": 1, "batch": 1, "rounds": 9, "dense_ms": timed, "pruned_ms": timed,
-            "ratio": {"median": 0.5, "low": 0.4, "high": 0.6},
-            "layers": [{"name": name, "op": "Conv", "dense_ms": 1.0, "pruned_ms": 0.5} for name in names],
-        },
-        widths=[Width(name, "channels", 512, 256) for name in names],
-        zeros=[{"name": name, "shape": [512, 512], "share": 0.5, "parts": [0.0, 1.0] * 4} for name in names],
-        sensitivity={
-            "metric": "top1", "higher_is_better": True, "dense": 0.9,
-            "groups": [
-                {"name": name, "kind": "channels", "size": 512, "kept": kept, "values": [n / 512 for n in kept]}
-                for name in names
-            ],
-        },
-        provenance={"versions": {}, "machine": {}, **dict.fromkeys(
-            ("dense", "dense_digest", "recipe_sha256", "folder", "model_from"), "x")},
-    )  # fmt: skip
 
 
 def opened(browser: str, page: Path) -> tuple[float, float]:
@@ -70,13 +48,14 @@ def main() -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise SystemExit(f"no browser: install one of {', '.join(BROWSERS)}")
+    names = [f"backbone.stages.{k}.blocks.{k}.attention.projection.weight:0" for k in range(given.groups)]
     with tempfile.TemporaryDirectory() as name:
         page = Path(name) / "report.html"
-        page.write_text(to_html(facts(given.groups)), encoding="utf-8")
+        page.write_text(to_html(drawn(names, 512, range(448, 0, -64))), encoding="utf-8")
         times = [opened(browser, page) for _ in range(given.rounds)]
-        drawn, whole = (statistics.median(side) for side in zip(*times, strict=True))
+        ready, whole = (statistics.median(side) for side in zip(*times, strict=True))
         size = page.stat().st_size / 1e6
-    print(f"{given.groups} groups: {size:.2f} MB; drawn after {drawn:.2f} s; the browser's process took {whole:.2f} s")
+    print(f"{given.groups} groups: {size:.2f} MB; drawn after {ready:.2f} s; the browser's process took {whole:.2f} s")
 
 
 if __name__ == "__main__":
