@@ -108,7 +108,7 @@ def _link(
     rules = ops.registry()
     claims = PATTERNS.claims(Surroundings(view, shapes, bindings))
     for raw in view.nodes:
-        if not raw.bodies and all(shapes.is_arithmetic(name) for name in raw.outputs if name):
+        if not raw.bodies and all(name in shapes.arithmetic for name in raw.outputs if name):
             sites.append(Site(NodeView(raw, view, shapes, atoms, keys), None))
             continue
         if raw.op == "Identity" and raw.domain == "" and keys.is_shared_vector(view.identity_source(raw.inputs[0])):
@@ -134,7 +134,7 @@ def _link(
             rule = None
         else:
             for operand in node.operands:
-                if not shapes.is_arithmetic(operand.name):
+                if operand.name not in shapes.arithmetic:
                     missed = set(range(operand.rank)) - operand.touched
                     for axis in missed:
                         link.freeze(operand[axis], f"the rule for {raw.op} does not let this axis change")
@@ -185,7 +185,7 @@ def _freeze_borders(
             ids = atoms.ids((name, -1, -1), axis, size)
             reason = atoms.reason(Refusal(name, op, name, axis, why, help))
             links.frozen.append((ids, reason))
-    computed = {o for n in view.nodes for o in n.outputs if shapes.is_arithmetic(o) and n.op != "Constant"}
+    computed = {o for n in view.nodes for o in n.outputs if o in shapes.arithmetic and n.op != "Constant"}
     for slot in list(atoms.slots):
         if slot.tensor in computed:
             reason = atoms.reason(Refusal(slot.tensor, "sizes", slot.tensor, slot.axis, "computed from sizes"))

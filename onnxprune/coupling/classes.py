@@ -15,9 +15,9 @@ class Classes:
     first reason for it, or NO_REASON. What was joined leaves numbers behind that no atom has, until `compact`.
     """
 
-    def __init__(self, label: np.ndarray) -> None:
-        """Labels may be any numbers below their count."""
-        self.label, count = label, len(label)
+    def __init__(self, label: np.ndarray, count: int) -> None:
+        """Labels are numbers below `count`."""
+        self.label = label
         self.frozen = np.zeros(count, bool)
         self.reason = np.full(count, NO_REASON, np.int64)
         self.frozen[label[FROZEN]] = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxprune.coupling.atoms import Atoms, Links
+from onnxprune.coupling.atoms import FROZEN, Atoms, Links
 from onnxprune.coupling.classes import Classes
 from onnxprune.coupling.components import components
 from onnxprune.coupling.runs import begins, distinct, numbered, ragged
@@ -23,13 +23,24 @@ class SlotGroups:
         self.first = np.full(groups, -1, np.int64)
         self.first[self.of[::-1]] = np.arange(len(slots))[::-1]
 
-    def base(self, count: int) -> np.ndarray:
-        """For each of `count` atoms the atom at the same index of its group's first slot."""
-        to_first = self.start[self.first[self.of]] - self.start
-        change = np.zeros(count + 1, np.int64)  # of the way to the first slot, where a slot begins and where it ends
-        np.add.at(change, self.start, to_first)
-        np.subtract.at(change, self.start + self.size, to_first)
-        return np.asarray(np.cumsum(change[:-1]) + np.arange(count))
+    def labels(self, atoms: Atoms) -> tuple[np.ndarray, int]:
+        """For each atom the number of its class, if nothing but these slots were linked, and how many classes.
+
+        Classes are numbered in the order of their first atoms.
+        """
+        inner = np.asarray(atoms.inner, np.int64).reshape(-1, 2)
+        start = np.concatenate([[FROZEN], self.start, inner[:, 0]])  # runs of atoms, which together are all
+        size = np.concatenate([[1], self.size, inner[:, 1]])
+        own = np.arange(len(start))
+        base = own.copy()  # the run whose classes a run has
+        base[1 : 1 + len(self.of)] = 1 + self.first[self.of]
+        order = np.argsort(start, kind="stable")
+        counted = np.where(base == own, size, 0)[order]
+        number = np.empty(len(start), np.int64)
+        number[order] = np.cumsum(counted) - counted
+        label = np.repeat((number[base] - start)[order], size[order])
+        label += np.arange(len(label))
+        return label, int(counted.sum())
 
 
 class Places:

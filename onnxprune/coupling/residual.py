@@ -52,7 +52,7 @@ def _block(view: GraphView, shapes: Shapes, owned: set[str], node: Node, positio
     """The block of a sum with the branch at `position`; None where it is none."""
     branch, entry = node.inputs[position], node.inputs[1 - position]
     (exit_,) = node.outputs
-    if entry == branch or entry in view.fixed or branch in view.fixed or shapes.is_arithmetic(exit_):
+    if entry == branch or entry in view.fixed or branch in view.fixed or exit_ in shapes.arithmetic:
         return None
     if any(name not in shapes.shape for name in (entry, branch, exit_)):
         return None

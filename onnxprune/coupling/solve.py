@@ -95,8 +95,7 @@ def solve(atoms: Atoms, links: Links) -> Solution:
 
 def _classes_of(atoms: Atoms, links: Links, slots: SlotGroups) -> Classes:
     """Most links are of entire slots; joining those first leaves few atoms for the general components."""
-    classes = Classes(slots.base(atoms.count))
-    classes.compact()  # a tenth of the atoms begin a class
+    classes = Classes(*slots.labels(atoms))
     if links.edges:
         classes.join(*(classes.label[np.concatenate(side)] for side in zip(*links.edges, strict=True)))
     return classes

@@ -40,7 +40,7 @@ class Literals:
     def __call__(self, node: Node, shapes: Shapes) -> None:
         site = self.coupling.sites[node.index]
         dense = self.coupling.shapes
-        if all(dense.is_arithmetic(name) for name in node.outputs if name):
+        if all(name in dense.arithmetic for name in node.outputs if name):
             return  # its result is compared where it is used
         if site.rule is None and site.node.never_runs:
             return
@@ -53,7 +53,7 @@ class Literals:
         if site.rule is not None and site.rule.rewrite is not None:
             site.rule.rewrite(site.node, rewrite)
         for position, (old, new) in enumerate(zip(site.node.node.inputs, node.inputs, strict=False)):
-            if position in rewrite.wanted or not dense.is_arithmetic(old):
+            if position in rewrite.wanted or old not in dense.arithmetic:
                 continue
             operand = site.node.optional(position)
             if operand is not None and rewrite.changed(operand):

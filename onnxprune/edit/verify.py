@@ -19,7 +19,7 @@ def verify_shapes(coupling: Coupling, prediction: Prediction, shapes: Shapes) ->
         for name in node.outputs:
             if _is_stored(coupling, name):
                 continue
-            if name in shapes.shape and name in known.shape and not known.is_arithmetic(name):
+            if name in shapes.shape and name in known.shape and name not in known.arithmetic:
                 _compare(node.title, name, prediction.shape(name), shapes.shape[name])
 
 
@@ -34,7 +34,7 @@ def verify_dynamic(coupling: Coupling, prediction: Prediction, edited: GraphView
     found = infer_at_other_sizes(edited, bindings, like=dense)
     for node in coupling.view.nodes:
         for name in node.outputs:
-            if name not in dense.shape or name not in found.shape or coupling.shapes.is_arithmetic(name):
+            if name not in dense.shape or name not in found.shape or name in coupling.shapes.arithmetic:
                 continue
             if _is_stored(coupling, name):
                 continue

@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,16 @@ class Shapes:
         """Whether a scope is, or stands in, a body of If that is never taken."""
         return bool(self.dead) and any(around.title in self.dead for around in scope.enclosing())
 
-    def is_arithmetic(self, name: str) -> bool:
-        """Whether `name` is a size or a list of sizes, not data that flows through the model."""
-        value = self.value.get(name)
-        if value is None or value.ndim > 1 or value.size > ARITHMETIC_LIMIT:
-            return False
-        return name in self.sized or self.dtype.get(name) in INTEGERS
+    @cached_property
+    def arithmetic(self) -> set[str]:
+        """Values that are a size or a list of sizes, not data that flows through the model. Of a walk that is over."""
+        return {
+            name
+            for name, value in self.value.items()
+            if value.ndim <= 1
+            and value.size <= ARITHMETIC_LIMIT
+            and (name in self.sized or self.dtype.get(name) in INTEGERS)
+        }
 
     def varies(self, name: str) -> bool:
         """Whether any element of the value is computed from a dynamic dimension."""

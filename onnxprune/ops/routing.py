@@ -47,7 +47,7 @@ def router(node: Node, graph: Surroundings) -> Claim | None:
         if graph.view.leaves(name):
             return None
         for reader, place in graph.view.consumers.get(name, ()):
-            if all(graph.shapes.is_arithmetic(o) for o in reader.outputs if o):
+            if all(o in graph.shapes.arithmetic for o in reader.outputs if o):
                 continue
             role = _TAKERS.get((reader.op, place))
             hands_on = reader.op in _CARRIERS and place == 0

@@ -205,8 +205,10 @@ def _blocks(coupling: Coupling, dropped: Collection[str], influence: Mapping[str
     logarithm of what is left of 1, as `kept_share` has it of units.
     """
     gone = blocks_called(coupling, dropped)
-    free = [block for block in coupling.blocks if block not in gone and block.name in (influence or {})]
-    cosines = [min(max(1 - (influence or {})[block.name], 0.0), 1.0) for block in free]
+    if not influence:
+        return Blocks(tuple(gone), (0,) * len(gone), (0.0,) * len(gone))
+    free = [block for block in coupling.blocks if block not in gone and block.name in influence]
+    cosines = [min(max(1 - influence[block.name], 0.0), 1.0) for block in free]
     losses = [-math.log(max(1 - math.sqrt(1 - cosine**2), 1e-12)) for cosine in cosines]
     return Blocks((*gone, *free), (*[0] * len(gone), *[1] * len(free)), (*[0.0] * len(gone), *losses))
 

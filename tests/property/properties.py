@@ -138,7 +138,7 @@ def check_shapes(coupling: Coupling, removed: np.ndarray, pruned: Model) -> None
     made = {o for n in view.nodes for o in n.outputs if view.identity_source(o) not in view.constants}
     inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     for info in (*inferred.graph.value_info, *inferred.graph.output):
-        if info.name not in made or coupling.shapes.is_arithmetic(info.name):
+        if info.name not in made or info.name in coupling.shapes.arithmetic:
             continue
         if info.name in coupling.shapes.shape and info.type.tensor_type.HasField("shape"):
             dims = info.type.tensor_type.shape.dim

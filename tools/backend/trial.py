@@ -79,7 +79,7 @@ def _prune(coupling: Coupling, groups: list[int], feeds: Feeds, run: Run, *, com
         return Outcome("mixed")
     whole = run(mask_classes(coupling, removed).to_proto(external=True), feeds)
     for name, x, y in zip(coupling.view.outputs, found, whole, strict=True):
-        if coupling.shapes.is_arithmetic(name):
+        if name in coupling.shapes.arithmetic:
             continue  # the size of an axis that got shorter
         gap = _gap(x, _kept_part(coupling, removed, name, y))
         if gap > (TOLERANCE.get(x.dtype.char, 0.0) if isinstance(x, np.ndarray) else min(TOLERANCE.values())):
