@@ -12,8 +12,11 @@ from onnxprune.report.facts import Facts
 BEFORE, AFTER, OTHER = "#999999", "#0072B2", "#D55E00"  # Okabe and Ito's palette
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("solid", "dash", "dot")
-_CURVES = 12  # groups whose sensitivity is drawn at first; a click in the legend shows others
+_CURVES = 12  # groups whose sensitivity is drawn in colour at first, the most sensitive ones
+_NAMED = 48  # that the legend has, where a click shows them; each takes a browser some milliseconds
 _BAR = 18  # pixels a group
+_ALL_NAMED = 80  # rows up to which each has its name beside it
+_LETTER = 7  # pixels, at the page's size of letters
 _LAYERS = 60  # that are drawn, those that take longest
 
 
@@ -106,8 +109,16 @@ def _pairs(go: Any, names: list[str], before: list[Any], after: list[Any], kinds
             customdata=kinds[::-1], hovertemplate=hover,
         )  # fmt: skip
     figure.update_layout(barmode="overlay", height=max(200, 110 + _BAR * len(names)), bargap=0.25)
-    figure.update_yaxes(automargin=True, dtick=1 if len(names) <= 80 else None)
+    _name_rows(figure, names)
     return figure
+
+
+def _name_rows(figure: Any, names: list[str]) -> None:
+    """Room for the names at the left: every one of a few, else some, which a browser measuring them draws twice."""
+    if len(names) <= _ALL_NAMED:
+        figure.update_yaxes(automargin=True, dtick=1)
+    else:
+        figure.update_layout(margin={"l": 20 + _LETTER * max(map(len, names))})
 
 
 def _zeros(go: Any, zeros: list[dict[str, Any]]) -> Any:
@@ -123,7 +134,7 @@ def _zeros(go: Any, zeros: list[dict[str, Any]]) -> Any:
         hovertemplate="%{text}<br>here %{z:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(height=max(200, 110 + _BAR * len(rows)))
-    figure.update_yaxes(automargin=True, dtick=1 if len(rows) <= 80 else None)
+    _name_rows(figure, [row["name"] for row in rows])
     figure.update_xaxes(title="along the first axis")
     return figure
 
@@ -132,15 +143,13 @@ def _sensitivity(go: Any, found: dict[str, Any]) -> Any:
     sign = 1 if found["higher_is_better"] else -1
     groups = [group for group in found["groups"] if all(value is not None for value in group["values"])]
     ranked = sorted(groups, key=lambda group: min(sign * value for value in group["values"]))
+    curves = [(group["name"], _removed(group, found["dense"])) for group in ranked]
     figure = go.Figure()
-    for number, group in enumerate(ranked):
-        start = [(0.0, found["dense"])] if found["dense"] is not None else []
-        points = start + [
-            (100 * (1 - kept / group["size"]), value)
-            for kept, value in zip(group["kept"], group["values"], strict=True)
-        ]
+    if len(curves) > _NAMED:
+        _background(figure, curves[_NAMED:])
+    for number, (name, points) in enumerate(curves[:_NAMED]):
         figure.add_scatter(
-            x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", name=group["name"],
+            x=[x for x, _ in points], y=[y for _, y in points], mode="lines+markers", name=name,
             visible=True if number < _CURVES else "legendonly",
             line={"color": _LINES[number % len(_LINES)], "dash": _DASHES[number // len(_LINES) % len(_DASHES)]},
         )  # fmt: skip
@@ -148,6 +157,24 @@ def _sensitivity(go: Any, found: dict[str, Any]) -> Any:
     figure.update_xaxes(title="units removed of it alone, %")
     figure.update_yaxes(title=found["metric"])
     return figure
+
+
+def _removed(group: dict[str, Any], dense: float | None) -> list[tuple[float, float]]:
+    """A group's curve: the share of its units that is removed, in percent, and the metric."""
+    start = [] if dense is None else [(0.0, dense)]
+    shares = [100 * (1 - kept / group["size"]) for kept in group["kept"]]
+    return [*start, *zip(shares, group["values"], strict=True)]
+
+
+def _background(figure: Any, curves: list[tuple[str, list[tuple[float, float]]]]) -> None:
+    """Many curves as one grey trace with gaps, named where the pointer is."""
+    gap = (None, None)
+    points = [point for _, curve in curves for point in (*curve, gap)]
+    figure.add_scatter(
+        x=[x for x, _ in points], y=[y for _, y in points], mode="lines", name=f"{len(curves)} less sensitive groups",
+        line={"color": BEFORE, "width": 0.5}, text=[name for name, curve in curves for _ in (*curve, gap)],
+        hovertemplate="%{text}<br>%{x:.1f} % removed: %{y:.4g}<extra></extra>",
+    )  # fmt: skip
 
 
 def _training(go: Any, courses: list[dict[str, Any]]) -> Any:
