@@ -99,6 +99,8 @@ def _job(
     from onnxprune.recover.losses import ending_of, loss_of
     from onnxprune.recover.sparse import courses_of
 
+    if lessons.keep not in ("best", "last"):
+        raise SettingError(f"--keep is {lessons.keep!r}", remedy="it is best or last")
     use_threads(here.options.threads)
     view = GraphView(model)
     with here.step("Importing into torch"):
@@ -119,11 +121,12 @@ def _job(
     identity |= {
         "model": model.digest, "data": _told(data), "validation data": _told(valid), "loss": str(lessons.loss),
         "metric": " ".join(judge.metric.settings()), "zeros": f"{zeros.zeros} {zeros.zeros_course}",
+        "keep": lessons.keep,
         "lasso plan": "" if penalty is None else _content(lasso.lasso_plan),
     }  # fmt: skip
     return Job(
         model, module, data, judge, settings, loss, teacher, ends, penalty, courses, folder, identity,
-        cpu=on_cpu or not has_gpu(), keep_last=penalty is not None or bool(courses),
+        cpu=on_cpu or not has_gpu(), keep_last=lessons.keep == "last" or penalty is not None or bool(courses),
     )  # fmt: skip
 
 

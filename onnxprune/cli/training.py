@@ -36,6 +36,9 @@ class Lessons:
         float,
         _option(_LEARNING, "--valid-share", metavar="R", help="Share of --data that is held back to judge by."),
     ] = 0.1
+    keep: Annotated[
+        str, _option(_LEARNING, "--keep", metavar="WHICH", help="What is written: the best by the metric, or the last.")
+    ] = "best"
     loss: Annotated[
         str | None,
         _option(

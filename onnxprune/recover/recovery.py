@@ -41,6 +41,7 @@ def recover(
     loss: str | None = "cross_entropy",
     metric: str | None = None,
     settings: Settings | None = None,
+    keep_last: bool = False,
     options: RunOptions | None = None,
     told: Told | None = None,
 ) -> Recovered:
@@ -49,8 +50,8 @@ def recover(
     `loss` is of the labels: cross_entropy or mse, None leaves them unread. `valid` judges each epoch, a tenth of `data`
     unless given, by `metric`; unless that is given, by top1 or mse with labels, else by the agreement with the classes
     that the teacher names, or the ratio of its outputs to the error (snr).
-    Sparse weights keep their zeros. Nothing is written to disk. The command `recover` has more: intermediate values of
-    the teacher, masks, checkpoints.
+    The best model is given, or with `keep_last` the last one, whatever judges it. Sparse weights keep their zeros.
+    Nothing is written to disk. The command `recover` has more: intermediate values of the teacher, masks, checkpoints.
 
     Raises SettingError where there is nothing to learn from or to judge by, and what `to_torch` raises.
     """
@@ -83,6 +84,6 @@ def recover(
     job = Job(
         model, module, data, judge, settings, taught,
         None if dense is None else Teacher(to_torch(dense), [], repeats), ends,
-        courses=courses_of(module, "keep", "oneshot"), cpu=not has_gpu(),
+        courses=courses_of(module, "keep", "oneshot"), cpu=not has_gpu(), keep_last=keep_last,
     )  # fmt: skip
     return Trainer(job, told=told).run()

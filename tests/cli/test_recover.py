@@ -129,6 +129,23 @@ def test_sparse_learning_shrinks_what_goes(command: Command, trained: Path) -> N
     assert applied[1] < applied[0]
 
 
+@pytest.mark.parametrize(("keep", "row"), [("best", 0), ("last", -1)])
+def test_which_weights_are_written(command: Command, trained: Path, keep: str, row: int) -> None:
+    rates = ("--lr", 30, "--optimiser", "sgd", "--clip", 0)  # from which no model comes back
+    ran = command("recover", "dense.onnx", "-o", "out.onnx", "--data", "data.npz", *rates, "--keep", keep, "--json")
+    assert ran.code == 0, ran.err
+    metrics = [epoch["metric"] for epoch in ran.json["history"]]
+    assert metrics[-1] < metrics[0]
+    assert ran.json["metric"] == metrics[row]
+    is_same = [
+        np.array_equal(*map(onnx.numpy_helper.to_array, pair))
+        for pair in zip(
+            *(onnx.load(trained / f"{name}.onnx").graph.initializer for name in ("dense", "out")), strict=True
+        )
+    ]
+    assert all(is_same) == (keep == "best")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
@@ -141,6 +158,7 @@ def test_sparse_learning_shrinks_what_goes(command: Command, trained: Path) -> N
         (("--data", "data.npz", "--zeros-course", "fast"), 2, "--zeros-course fast: unknown"),
         (("--data", "data.npz", "--features", 1), 2, "--features and --layerwise need a teacher"),
         (("--data", "data.npz", "--valid-share", 1), 2, "--valid-share is 1.0. it is between 0 and 1"),
+        (("--data", "data.npz", "--keep", "first"), 2, "--keep is 'first'. it is best or last"),
         (("--data", "data.npz", "--lasso", 1), 2, "--lasso needs to know which units"),
         (("--data", "data.npz", "--metric", "top2"), 2, "--metric top2: there is no such metric"),
         (("--data", "data.npz", "--metric", "snr"), 2, "--metric snr compares with the dense model. give --teacher"),
