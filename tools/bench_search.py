@@ -58,6 +58,7 @@ def recipe(given: argparse.Namespace, valid: Path) -> str:
                 **{k: json.loads(_quoted(v)) for k, v in settings.items()},
             }
         },
+        *([{"quantize": {**train, "samples": given.samples, "target": "cpu"}}] if given.quantize else []),
         {"validate": {"data": str(valid), "metric": "top1", "max-drop": str(given.max_drop), "latency": True}},
     ]
     return json.dumps(
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--quantize", action="store_true", help="in INT8 for this CPU, after training")
     parser.add_argument("--recover", nargs="*", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -31,11 +31,22 @@ def quantize(
     ranges: Annotated[
         str, typer.Option(rich_help_panel=_CHOICE, metavar="NAME", help="Of activations: minmax, entropy, percentile.")
     ] = "minmax",
-) -> None:
+    target: Annotated[
+        str, typer.Option(rich_help_panel=_CHOICE, metavar="NAME", help="What is to run it: tensorrt or cpu.")
+    ] = "tensorrt",
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_CHOICE, metavar="N",
+            help="8, or 7 for x86 CPUs without VNNI, whose 8-bit products saturate.  [default: 8; 7 for cpu]",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
     """Quantise a model to INT8 with Q/DQ nodes, in which zeros stay zeros.
 
-    ONNX Runtime does it. Weights are symmetric and per channel, activations symmetric, as TensorRT wants them. Weights
-    that followed 2:4 still do, which is checked.
+    ONNX Runtime does it. Weights are symmetric and per channel; the rest is as the target wants it: for TensorRT
+    activations symmetric and biases real; for a CPU activations unsigned and everything that can be in integers.
+    Weights that followed 2:4 still do, which is checked.
     """
     from onnxprune.check import new_complaints
     from onnxprune.cli.session import Session
@@ -62,7 +73,10 @@ def quantize(
         calibrating.data, view, preprocess=calibrating.preprocess, samples=calibrating.samples, seed=here.seed
     )
     with here.step("Quantising"):
-        made = quantise(loaded, data, batch=calibrating.batch or 16, ranges=ranges, keep=keep)
+        made = quantise(
+            loaded, data, batch=calibrating.batch or 16, ranges=ranges, keep=keep, target=target,
+            weight_bits=weight_bits,
+        )  # fmt: skip
     before, after = surviving(loaded, made)
 
     def check(path: Path) -> None:

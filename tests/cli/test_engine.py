@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -71,9 +72,35 @@ def test_2_4_survives_int8(command: Command, residual: Path, tmp_path: Path) -> 
     assert onnx.TensorProto.INT32 not in types  # biases stay real
 
 
+@pytest.mark.parametrize(("bits", "largest"), [(None, 64), (8, 127)])
+def test_a_cpu_has_integers_from_layer_to_layer(
+    command: Command, residual: Path, tmp_path: Path, bits: int | None, largest: int
+) -> None:
+    data = samples(tmp_path / "x.npz", 32)
+    given = () if bits is None else ("--weight-bits", bits)
+    ran = command("quantize", residual, "-o", "int8.onnx", "--data", data, "--target", "cpu", *given, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["quantised"] == 5
+    graph = onnx.load("int8.onnx").graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    kinds = {stored[node.input[2]].data_type for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert kinds == {onnx.TensorProto.UINT8}
+    assert onnx.TensorProto.INT32 in {tensor.data_type for tensor in stored.values()}  # biases
+    weights = [
+        onnx.numpy_helper.to_array(t) for t in stored.values() if t.data_type == onnx.TensorProto.INT8 and t.dims
+    ]
+    assert max(np.abs(weight.astype(int)).max() for weight in weights) == largest
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    sums = [made[name] for node in graph.node if node.op_type == "Add" for name in node.input]
+    assert sums
+    assert set(sums) == {"DequantizeLinear"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([], "give --data"), (["--data", "x.npz", "--ranges", "best"], "--ranges best: unknown"),
+    [([], "give --data"), (["--data", "x.npz", "--target", "gpu"], "--target gpu: unknown. give one of tensorrt, cpu"),
+     (["--data", "x.npz", "--weight-bits", 4], "--weight-bits is 4. it is 7 or 8"),
+     (["--data", "x.npz", "--ranges", "best"], "--ranges best: unknown"),
      (["--data", "x.npz", "--ignore", "nothing"], "no node matches")],
 )  # fmt: skip
 def test_bad_input_to_quantize(
