@@ -30,6 +30,15 @@ class Knob:
             return value
         return f"{round(value)}{self.unit}" if self.whole else f"{value:.{_DIGITS}g}{self.unit}"
 
+    def values(self) -> tuple[int | str, ...] | None:
+        """All values that it has, from mild to far; None for a range of real numbers."""
+        if self.choices:
+            return self.choices
+        if not self.whole:
+            return None
+        step = 1 if self.far > self.mild else -1
+        return tuple(range(round(self.mild), round(self.far) + step, step))
+
     def suggest(self, trial: Any) -> str:
         """A value that an Optuna trial picks."""
         if self.choices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def optimise(
 ) -> list[Trial]:
     """Turn several knobs with Optuna's multi-objective TPE: little loss, and little of the objective.
 
+    Where they have no more combinations than `trials`, each of these is tried, once.
     The study is kept in `study.db` (SQLite) in the folder: a search that was cut short goes on, and one that is started
     with more `trials` takes only those. Candidates are chosen a generation at a time. With a screen (`spec.screen`)
     each is tried under it first, see `screened`.
@@ -82,9 +84,16 @@ def optimise(
     seen = [_trial(one.user_attrs["screen"]) for one in kept] if spec.screen else []
     for trial in found:
         say(trial)
+    every = _combinations(knobs, trials)
     while len(found) < trials:
+        tried = [trial.values for trial in found]
+        untried = [turned for turned in every if _spelled(knobs, turned) not in tried][:GENERATION]
+        if every and not untried:
+            break
+        for turned in untried:
+            study.enqueue_trial(turned)
         study.sampler = _sampler(optuna, seed + len(found))
-        asked = [study.ask() for _ in range(min(GENERATION, trials - len(found)))]
+        asked = [study.ask() for _ in range(len(untried) or min(GENERATION, trials - len(found)))]
         candidates = [{knob.key: knob.suggest(one) for knob in knobs} for one in asked]
         results = screened(spec, candidates, objective, engine, seen) if spec.screen else engine.run(spec, candidates)
         for one, trial in zip(asked, results, strict=True):
@@ -149,6 +158,18 @@ def front_of(trials: Sequence[Trial], objective: str) -> list[Trial]:
             front.append(trial)
             least = loss
     return front
+
+
+def _combinations(knobs: Sequence[Knob], most: int) -> list[dict[str, int | str]]:
+    """All ways to turn the knobs, the last one fastest; none at all where there are more than `most`, or no end."""
+    values = [known for knob in knobs if (known := knob.values()) is not None]
+    if len(values) < len(knobs) or math.prod(map(len, values)) > most:
+        return []
+    return [dict(zip([knob.key for knob in knobs], picked, strict=True)) for picked in product(*values)]
+
+
+def _spelled(knobs: Sequence[Knob], turned: Mapping[str, int | str]) -> dict[str, str]:
+    return {knob.key: knob.spell(turned[knob.key]) for knob in knobs}
 
 
 def _sampler(optuna: Any, seed: int) -> Any:

@@ -110,6 +110,28 @@ def test_several_knobs(tmp_path: Path) -> None:
     assert front_of(again, "macs") == front_of(trials, "macs")
 
 
+def test_few_combinations_are_all_tried_once(tmp_path: Path) -> None:
+    needs("optuna")
+    knobs = [read_knob("prune.max-macs=60:50"), read_knob("prune.criterion=good|bad")]
+    engine = Known()
+    few = optimise(Spec("", str(tmp_path)), knobs[:1], "macs", engine, trials=99)
+    assert [trial.values[MACS] for trial in few] == [str(width) for width in range(60, 49, -1)]
+    assert engine.sizes == [4, 4, 3]
+    (tmp_path / "two").mkdir()
+    two = Spec("", str(tmp_path / "two"))
+    begun = optimise(two, knobs, "macs", engine, trials=21)  # one less than there are: as with any other range
+    gone_on = optimise(two, knobs, "macs", engine, trials=60)
+    assert gone_on[:21] == begun
+    assert len({tuple(trial.values.values()) for trial in begun}) < 21  # where those are drawn twice,
+    assert len({tuple(trial.values.values()) for trial in gone_on}) == 22  # all are tried for all that
+    (tmp_path / "all").mkdir()
+    whole = optimise(Spec("", str(tmp_path / "all")), knobs, "macs", engine, trials=22)
+    expected = [
+        {"prune.max-macs": str(width), "prune.criterion": how} for width in range(60, 49, -1) for how in ("good", "bad")
+    ]
+    assert [trial.values for trial in whole] == expected
+
+
 class Told:
     """An engine that gives what it is told by candidate, and remembers the overrides under which each was run."""
 
