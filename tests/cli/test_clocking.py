@@ -14,10 +14,8 @@ from onnxprune.analyse import analyse
 from onnxprune.plan.predicting import lengths_by_group
 from onnxprune.plan.table import LatencyTable, Sample, save_table
 from onnxprune.runtime.segments import find_cuts
-from tests.support.commandline import Command
+from tests.support.commandline import BYTES, Command
 from tests.support.planning import conv_chain
-
-BYTES = f"{shlex.quote(sys.executable)} -c 'import sys, os; print(os.path.getsize(sys.argv[1]))' {{model}}"
 
 
 @pytest.fixture

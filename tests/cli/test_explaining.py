@@ -8,7 +8,7 @@ import pytest
 
 from onnxprune.analyse import analyse
 from onnxprune.plan import load_plan
-from tests.support.commandline import DIGITS, Command
+from tests.support.commandline import BYTES, DIGITS, Command
 
 CALIBRATION = DIGITS.with_name("digits_calib.npz")
 HALF = ("--max-macs", "50%", "--data", CALIBRATION, "--samples", 64)
@@ -52,7 +52,7 @@ def test_macs_saved_are_those_of_the_group_alone(command: Command) -> None:
 
 
 def test_time_is_told_where_it_is_limited(command: Command) -> None:
-    ran = command("prune", DIGITS, "--dry-run", "--max-latency", "90%", "--threads", 1, "--json")
+    ran = command("prune", DIGITS, "--dry-run", "--max-latency", "90%", "--latency-cmd", BYTES, "--json")
     assert ran.code == 0
     changed = [row for row in ran.json["groups"] if row["kept"] < row["size"]]
     assert changed
