@@ -17,6 +17,7 @@ _NAMED = 48  # that the legend has, where a click shows them; each takes a brows
 _BAR = 18  # pixels a group
 _ALL_NAMED = 80  # rows up to which each has its name beside it
 _LETTER = 7  # pixels, at the page's size of letters
+_ROOM = 420  # pixels for names, at the most: the ends of longer ones are seen, and there is a plot beside them
 _LAYERS = 60  # that are drawn, those that take longest
 
 
@@ -118,7 +119,7 @@ def _name_rows(figure: Any, names: list[str]) -> None:
     if len(names) <= _ALL_NAMED:
         figure.update_yaxes(automargin=True, dtick=1)
     else:
-        figure.update_layout(margin={"l": 20 + _LETTER * max(map(len, names))})
+        figure.update_layout(margin={"l": min(20 + _LETTER * max(map(len, names)), _ROOM)})
 
 
 def _zeros(go: Any, zeros: list[dict[str, Any]]) -> Any:
