@@ -45,7 +45,7 @@ def open_lessons(here: Session, view: Any, lessons: Lessons) -> tuple[Data, Data
 
 
 def import_teacher(
-    here: Session, view: Any, settings: Settings, teaching: Teaching, analysis: Analysis, repeats: bool
+    here: Session, view: Any, settings: Settings, teaching: Teaching, analysis: Analysis
 ) -> tuple[Any, dict[str, str]]:
     """The dense model as a Teacher, None where there is none, and what a checkpoint shall say of it."""
     from onnxprune.graph.io import load
@@ -70,7 +70,7 @@ def import_teacher(
             f"the model's {', '.join(view.inputs)}",
             remedy="give the dense model that this one was made of",
         )
-    return Teacher(module, features, repeats), {"teacher": dense.digest}
+    return Teacher(module, features, repeats=not settings.changes_samples), {"teacher": dense.digest}
 
 
 def _planned(here: Session, model: Model, dense: Model, given: Path | None, analysis: Analysis) -> tuple[Coupling, Any]:

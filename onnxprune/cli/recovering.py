@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,11 +80,10 @@ def carry_out(
 def _settings(here: Session, lessons: Lessons, teaching: Teaching, course: Course, lasso: Lasso) -> Settings:
     from onnxprune.recover.settings import Settings
 
-    given = asdict(course) | {
-        "distil": teaching.distil, "temperature": teaching.temperature, "features": teaching.features,
-        "layerwise": teaching.layerwise, "layerwise_lr": teaching.layerwise_lr, "flip": lessons.flip,
-        "shift": lessons.shift, "lasso": lasso.lasso, "seed": here.seed, "freeze": tuple(course.freeze or ()),
-    }  # fmt: skip
+    known = {field.name for field in fields(Settings)}
+    parts = (course, teaching, lessons, lasso)
+    given = {name: value for part in parts for name, value in asdict(part).items() if name in known}
+    given |= {"seed": here.seed, "freeze": tuple(course.freeze or ())}
     return Settings(**given)
 
 
@@ -113,9 +112,7 @@ def _job(
     ends = {name: ending_of(view, name) for name in view.outputs}
     first = next(iter(view.outputs))
     loss = loss_of(lessons.loss or "cross_entropy", first, ends[first], settings.label_smoothing) if labelled else None
-    teacher, identity = import_teacher(
-        here, view, settings, teaching, analysis, repeats=not (lessons.flip or lessons.shift)
-    )
+    teacher, identity = import_teacher(here, view, settings, teaching, analysis)
     judge = make_judge(here, view, lessons, scoring, labelled, teaching.teacher, valid, settings)
     penalty, courses = read_penalty(lasso), courses_of(module, zeros.zeros, zeros.zeros_course)
     identity |= {

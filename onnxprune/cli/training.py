@@ -49,6 +49,18 @@ class Lessons:
     shift: Annotated[
         int, _option(_LEARNING, "--shift", min=0, metavar="N", help="Move images by up to N places at random.")
     ] = 0
+    zoom: Annotated[
+        float,
+        _option(
+            _LEARNING, "--zoom", metavar="R", help="Enlarge parts of images, with sides from this share of theirs on."
+        ),
+    ] = 1.0
+    mixup: Annotated[
+        float,
+        _option(
+            _LEARNING, "--mixup", min=0, metavar="A", help="Mix samples in pairs, by shares from Beta(A, A); 0: none."
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)

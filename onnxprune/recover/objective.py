@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from onnxprune.errors import SettingError
-from onnxprune.recover.augment import augmented
+from onnxprune.recover.augment import Augment, drawn_share, mixed
 from onnxprune.recover.features import feature_loss
 from onnxprune.recover.job import Job
 from onnxprune.recover.losses import CrossEntropy, as_labels, check_classes, distillation
@@ -36,6 +36,7 @@ class Objective:
 
     def __init__(self, job: Job, student: nn.Module, accelerator: Accelerator) -> None:
         self.job, self.student, self.accelerator = job, student, accelerator
+        self._augment = Augment.of(job.settings)
         self._wanted = list(job.module.output_names)
         if job.teacher is not None:
             self._wanted += [f.name for f in job.teacher.features if f.name not in self._wanted]
@@ -43,8 +44,12 @@ class Objective:
     def __call__(self, feeds: dict[str, Any], labels: np.ndarray | None, numbers: np.ndarray | None) -> Tensor:
         """One number for a batch. `numbers` say which samples these are. Raises SettingError where nothing teaches."""
         job, settings = self.job, self.job.settings
-        if settings.flip or settings.shift:
-            feeds, numbers = augmented(feeds, settings.flip, settings.shift), None
+        if self._augment is not None:
+            feeds, numbers = self._augment(feeds), None
+        own = 1.0
+        if settings.mixup:
+            own = drawn_share(settings.mixup)
+            feeds, numbers = mixed(feeds, own), None
         feeds = {name: _laid_out(value) for name, value in feeds.items()}
         with self.accelerator.autocast():
             mine = self.student(feeds, self._wanted)
@@ -53,7 +58,10 @@ class Objective:
         supervised = job.loss is not None and labels is not None
         share = 0.0 if job.teacher is None else settings.distil if supervised else 1.0
         if job.loss is not None and labels is not None and share < 1:
-            terms.append((1 - share) * job.loss(mine, as_labels(labels, self.accelerator.device)))
+            right = as_labels(labels, self.accelerator.device)
+            terms.append((1 - share) * own * job.loss(mine, right))
+            if own < 1:
+                terms.append((1 - share) * (1 - own) * job.loss(mine, right.flip(0)))
         if job.teacher is not None and share > 0:
             theirs = job.teacher(feeds, numbers)
             outputs = {name: theirs[name] for name in job.module.output_names if name in theirs}

@@ -80,10 +80,9 @@ def recover(
     if judged_by.needs == "dense" and dense is None:
         raise SettingError(f"the metric {metric} compares with the dense model", remedy="give teacher=DENSE")
     judge = Judge(dense or model, valid, judged_by, options=options, batch=settings.batch)
-    repeats = not (settings.flip or settings.shift)
     job = Job(
         model, module, data, judge, settings, taught,
-        None if dense is None else Teacher(to_torch(dense), [], repeats), ends,
+        None if dense is None else Teacher(to_torch(dense), repeats=not settings.changes_samples), ends,
         courses=courses_of(module, "keep", "oneshot"), cpu=not has_gpu(), keep_last=keep_last,
     )  # fmt: skip
     return Trainer(job, told=told).run()

@@ -13,8 +13,8 @@ OPTIMISERS = ("adamw", "adam", "sgd", "muon")
 PRECISIONS = ("no", "bf16", "fp16")
 RENORMS = ("auto", "on", "off")
 _CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "renorm": RENORMS}
-_POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr")
-_SHARES = ("renorm_fixed", "distil", "warmup", "ema", "label_smoothing")
+_POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr", "zoom")
+_SHARES = ("zoom", "renorm_fixed", "distil", "warmup", "ema", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Settings:
     are. `distil` is the weight of the teacher's outputs beside the labels' loss (1 where there are
     no labels), `features` that of its intermediate values. `layerwise` is the number of steps of reconstruction before
     training, with Adam at the rate `layerwise_lr`.
+    `flip`, `shift` and `zoom` change images at random (augment.py), and with `mixup` above 0 each sample of a batch is
+    mixed with another, by shares from Beta(mixup, mixup).
     `ema` is the decay of an average of the weights, 0 for none. `patience` is how many evaluations without a better
     metric end the run, 0 for none. `lasso` weighs the norms of units that a plan is going to remove.
     """
@@ -54,6 +56,8 @@ class Settings:
     patience: int = 0
     flip: bool = False
     shift: int = 0
+    zoom: float = 1.0
+    mixup: float = 0.0
     freeze: tuple[str, ...] = ()
     freeze_batch_norm: bool = False
     renorm: str = "auto"
@@ -75,6 +79,11 @@ class Settings:
             if not 0 <= getattr(self, name) <= 1:
                 spelled = name.replace("_", "-")
                 raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is from 0 to 1")
+
+    @property
+    def changes_samples(self) -> bool:
+        """Whether a sample is another one each time that it comes."""
+        return self.flip or self.shift > 0 or self.zoom < 1 or self.mixup > 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -75,7 +75,12 @@ def test_the_metric_says_which_way_is_better(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [QUICK, replace(QUICK, optimiser="sgd", lr=0.05, ema=0.9, accumulate=2), replace(QUICK, precision="bf16")],
+    [
+        QUICK,
+        replace(QUICK, optimiser="sgd", lr=0.05, ema=0.9, accumulate=2),
+        replace(QUICK, precision="bf16"),
+        replace(QUICK, mixup=0.4),
+    ],
 )
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, settings: Settings) -> None:
     from accelerate.state import AcceleratorState
@@ -92,7 +97,14 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize(
     ("settings", "course"),
-    [(QUICK, None), (AVERAGED, None), (AVERAGED, "gradual"), (QUICK, "rigl"), (AVERAGED, "rewind")],
+    [
+        (QUICK, None),
+        (replace(QUICK, mixup=0.4), None),
+        (AVERAGED, None),
+        (AVERAGED, "gradual"),
+        (QUICK, "rigl"),
+        (AVERAGED, "rewind"),
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, settings: Settings, course: str | None) -> None:
     def start(folder: Path | None = None) -> Job:
