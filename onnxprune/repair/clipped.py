@@ -12,8 +12,6 @@ fit to outputs behind the Relu.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from onnxprune.repair.fit import GAIN, Fit, Solver
@@ -28,28 +26,26 @@ Weights = tuple[np.ndarray, np.ndarray]
 
 
 def fit_behind(
-    bounds: Bounds, samples: tuple[RowStore, RowStore], moments: tuple[Moments, Moments], before: Weights, linear: Fit,
-    *, free_bias: bool,
+    bounds: Bounds, samples: tuple[RowStore, RowStore], moments: Moments, before: Weights, linear: Fit, *,
+    free_bias: bool,
 ) -> Fit:  # fmt: skip
     """Better weights than those of the plain fit `linear`, or `linear`, or `before`: what does best behind the bounds.
 
-    `samples` and `moments` are those fitted to, and those held back to judge by. The errors of what is given back are
-    behind the bounds, as shares of the clipped target's variance.
+    `samples` are those fitted to, whose moments are given, and those held back to judge by. The errors of what is given
+    back are behind the bounds, as shares of the clipped target's variance.
     """
     if linear.ridge is None:
         return linear
     train, held = samples
-    plain = Solver(moments[0], *before, free_bias).at(linear.ridge)
-    tried = _rounds(bounds, [train], moments[0], before, plain, linear.ridge, free_bias)
+    plain = linear.weight, linear.bias
+    tried = _rounds(bounds, train, moments, before, plain, linear.ridge, free_bias)
     scale = _spread(bounds, held)
     errors = [_error(bounds, held, weights) / scale for weights in (before, plain, tried)]
     if min(errors[1:]) > errors[0] * (1 - GAIN):
         return Fit(*before, None, errors[0], errors[0])
     if errors[2] > errors[1] * (1 - GAIN):
-        return Fit(linear.weight, linear.bias, linear.ridge, errors[0], errors[1])
-    start = linear.weight, linear.bias
-    found = _rounds(bounds, [train, held], moments[0] + moments[1], before, start, linear.ridge, free_bias)
-    return Fit(*found, linear.ridge, errors[0], errors[2])
+        return Fit(*plain, linear.ridge, errors[0], errors[1])
+    return Fit(*tried, linear.ridge, errors[0], errors[2])
 
 
 def share_behind(bounds: Bounds, samples: RowStore, weight: np.ndarray, bias: np.ndarray) -> float:
@@ -58,8 +54,7 @@ def share_behind(bounds: Bounds, samples: RowStore, weight: np.ndarray, bias: np
 
 
 def _rounds(
-    bounds: Bounds, samples: Sequence[RowStore], moments: Moments, before: Weights, start: Weights, ridge: float,
-    free_bias: bool,
+    bounds: Bounds, samples: RowStore, moments: Moments, before: Weights, start: Weights, ridge: float, free_bias: bool
 ) -> Weights:  # fmt: skip
     solver = Solver(moments, *before, free_bias)
     weight, bias = start
@@ -78,17 +73,16 @@ def _rounds(
 
 
 def _missing(
-    bounds: Bounds, samples: Sequence[RowStore], weight: np.ndarray, bias: np.ndarray, centre: np.ndarray | None
+    bounds: Bounds, samples: RowStore, weight: np.ndarray, bias: np.ndarray, centre: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means over rows of x rᵀ (around `centre` [g, D] if given) and of r, what the weights lack behind the bounds."""
     cross, mean, count = np.zeros_like(weight), np.zeros_like(bias), 0
     weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-    for held in samples:
-        for rows, aims, added in held:
-            lacks = _lacking(bounds, rows, aims, added, weight, bias)
-            cross += np.matmul(rows.transpose(0, 2, 1), lacks)
-            mean += lacks.sum(axis=1, dtype=np.float64)
-            count += rows.shape[1]
+    for rows, aims, added in samples:
+        lacks = _lacking(bounds, rows, aims, added, weight, bias)
+        cross += np.matmul(rows.transpose(0, 2, 1), lacks)
+        mean += lacks.sum(axis=1, dtype=np.float64)
+        count += rows.shape[1]
     cross, mean = cross / max(count, 1), mean / max(count, 1)
     if centre is not None:
         cross -= centre[:, :, None] * mean[:, None, :]

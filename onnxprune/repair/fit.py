@@ -37,8 +37,9 @@ class Fit:
 def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, free_bias: bool) -> Fit:
     """The weights that suit the target best, or those before where no ridge betters them on `held`.
 
-    `weight` [g, D, K] and `bias` [g, K] are those before. The ridge is chosen by fitting to `train`, the result is
-    fitted to both.
+    `weight` [g, D, K] and `bias` [g, K] are those before. What is held back only judges: were it fitted to in the end,
+    it would look better than it is in all layers behind, whose ridges would then be too small. On MobileNetV2 with 200
+    images that cost a third of what repair gives.
     """
     scale = held.spread or 1.0
     before = held.share(weight, bias)
@@ -62,7 +63,7 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
     best = min(known, key=lambda ridge: known[ridge])
     if known[best] > before * (1 - GAIN):
         return Fit(weight, bias, None, before, before)
-    return Fit(*Solver(train + held, weight, bias, free_bias).at(best), float(best), before, known[best])
+    return Fit(*solver.at(best), float(best), before, known[best])
 
 
 class Solver:

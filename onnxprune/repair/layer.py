@@ -120,7 +120,7 @@ class LayerRepair:
         error = moments[1].share
         if samples and place.bounds is not None:
             halves = samples[0], samples[1]
-            found = fit_behind(place.bounds, halves, (moments[0], moments[1]), start, found, free_bias=is_free)
+            found = fit_behind(place.bounds, halves, moments[0], start, found, free_bias=is_free)
             error = partial(share_behind, place.bounds, samples[1])
         changed = found.ridge is not None or start is not sliced
         if changed:

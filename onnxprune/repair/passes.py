@@ -9,7 +9,7 @@ from onnxprune.graph.view import GraphView
 from onnxprune.runtime.data import Batch
 
 DENSE, PRUNED = "dense", "pruned"
-_HELD_BACK = 4  # one batch of so many
+_HELD_BACK = 8  # one batch of so many
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def refit(
     """Re-fit every layer from the first one on that has lost inputs, where that helps on samples held back.
 
     `edited` is what carrying out `plan` made of the coupling's model. `positions` limits the places that each sample
-    adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. A quarter of the batches is held back to choose
+    adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. An eighth of the batches is held back to choose
     each layer's ridge, or to leave it as it is (repair/fit.py).
 
     Raises SettingError for too few samples, and what `stream` raises it for; ModelError where an activation is NaN or

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxprune.repair.fit import RIDGES, fit
+from onnxprune.repair.fit import RIDGES, Solver, fit
 from onnxprune.runtime.aimed import Moments
 
 
@@ -33,13 +33,18 @@ def test_errors_are_those_of_the_rows() -> None:
     assert found.share(weight, bias) == pytest.approx(plain / t.var(axis=1).sum(), rel=1e-9)
 
 
-def test_moments_add_up_to_those_of_all_rows() -> None:
+def test_what_is_held_back_is_not_fitted_to() -> None:
+    """Whatever it asks for: the weights are those of the other rows at the ridge that it chose."""
     rng = np.random.default_rng(1)
-    x, t = rows(rng, 70, 3), rows(rng, 70, 2)
-    both, whole = moments(x[:, :20], t[:, :20]) + moments(x[:, 20:], t[:, 20:]), moments(x, t)
-    assert both.rows == 70
-    for name in ("second", "mean", "cross", "target_mean", "target_second"):
-        np.testing.assert_allclose(getattr(both, name), getattr(whole, name), rtol=1e-12)
+    weight, x = rng.normal(size=(1, 3, 2)), rows(rng, 70, 3)
+    train = moments(x, x @ weight + rng.normal(size=(1, 70, 2)))
+    for true in (weight, weight + 0.5):
+        y = rows(rng, 40, 3)
+        found = fit(train, moments(y, y @ true), weight + 1, np.zeros((1, 2)), free_bias=True)
+        assert found.ridge is not None
+        alone, bias = Solver(train, weight + 1, np.zeros((1, 2)), True).at(found.ridge)
+        np.testing.assert_array_equal(found.weight, alone)
+        np.testing.assert_array_equal(found.bias, bias)
 
 
 @pytest.mark.parametrize("free_bias", [True, False])
@@ -64,9 +69,7 @@ def test_a_bias_that_is_not_free_stays() -> None:
     found = fit(moments(x, x @ target + 5), moments(y, y @ target + 5), target * 0.5, bias, free_bias=False)
     assert found.bias is bias
     assert found.ridge is not None
-    plain = np.linalg.lstsq(
-        np.concatenate([x, y], axis=1)[0], np.concatenate([x @ target, y @ target], axis=1)[0] + 5 - bias
-    )
+    plain = np.linalg.lstsq(x[0], (x @ target)[0] + 5 - bias)
     np.testing.assert_allclose(found.weight[0], plain[0], atol=0.05)
 
 
@@ -82,7 +85,7 @@ def test_with_an_infinite_ridge_the_bias_alone_moves() -> None:
     found = fit(both(12), both(400), weight, bias, free_bias=True)
     assert found.ridge == np.inf
     assert found.weight is weight
-    np.testing.assert_allclose(found.bias, np.full((1, 2), 7), atol=0.1)
+    np.testing.assert_allclose(found.bias, np.full((1, 2), 7), atol=0.5)  # the mean noise of 12 rows: 0.14
     assert found.after < found.before
 
 
