@@ -31,6 +31,17 @@ class Moments:
         rows = int(found["rows"]) if "cross" in found else 0
         return cls(found["second"], found["mean"], cross, mean, second, rows)
 
+    def __add__(self, other: Moments) -> Moments:
+        rows = self.rows + other.rows
+
+        def both(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return np.asarray((self.rows * mine + other.rows * theirs) / max(rows, 1))
+
+        return Moments(
+            both(self.second, other.second), both(self.mean, other.mean), both(self.cross, other.cross),
+            both(self.target_mean, other.target_mean), both(self.target_second, other.target_second), rows,
+        )  # fmt: skip
+
     def error(self, weight: np.ndarray, bias: np.ndarray) -> float:
         """The mean square of what x W + b misses of t, summed over outputs."""
         predicted = np.einsum("gdk,gdk->", self.second @ weight, weight)

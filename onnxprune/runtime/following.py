@@ -22,7 +22,6 @@ from onnxprune.runtime.rows import Named, Sampling, Tokens
 from onnxprune.runtime.stream import batch_for, stream
 
 DENSE, CHANGED = "dense", "changed"
-_HELD_BACK = 8  # one sample of so many
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,11 @@ class Aim:
 class Followed(Moments):
     """What was found of an aim, per group of the consumer.
 
-    `held` are the moments of the samples that are held back, where there are any: nothing of the model is ever fitted
-    to these, so that the last layer can still be judged by them. `kept` are some of the other rows themselves, where
-    the aim has bounds.
+    `halves` are the moments of every other sample, where there are two; `kept` some of the rows themselves, where the
+    aim has bounds.
     """
 
-    held: Moments | None = None
+    halves: tuple[Moments, Moments] | None = None
     kept: KeptRows | None = None
 
 
@@ -68,14 +66,14 @@ class Following:
 
 
 class AimSums:
-    """What takes in the values of both models for one aim: products of rows, and rows to keep."""
+    """What takes in the values of both models for one aim: products of rows, in two halves, and rows to keep."""
 
     def __init__(self, aim: Aim, how: Following) -> None:
         minus = None if aim.minus is None else (CHANGED, aim.minus)
         self._pairs = PairReader(
             aim.consumer, Sampling(how.positions, how.seed), model=CHANGED, target=(DENSE, aim.target), minus=minus
         )
-        self._fitted, self._held = RowProducts(self._pairs), RowProducts(self._pairs)
+        self._halves = [RowProducts(self._pairs), RowProducts(self._pairs)]
         self._rows = None if aim.bounds is None else RowStore(how.data.samples)
 
     @property
@@ -86,23 +84,22 @@ class AimSums:
     @property
     def nbytes(self) -> int:
         """See Accumulator."""
-        return self._fitted.nbytes + self._held.nbytes + (0 if self._rows is None else self._rows.nbytes)
+        return sum(half.nbytes for half in self._halves) + (0 if self._rows is None else self._rows.nbytes)
 
     def add(self, values: Named, batch: Batch, tokens: Tokens | None) -> None:
         """See Accumulator."""
         for pair in self._pairs.read(values, batch, tokens):
-            if pair.sample % _HELD_BACK == 1:
-                self._held.append(pair)
-                continue
-            self._fitted.append(pair)
+            self._halves[pair.sample % 2].append(pair)
             if self._rows is not None:
                 self._rows.append(pair)
 
     def result(self) -> Followed:
         """What has been found."""
-        fitted, held = Moments.of(self._fitted.result()), Moments.of(self._held.result())
+        first, second = (Moments.of(half.result()) for half in self._halves)
         kept = None if self._rows is None else self._rows.result()
-        return Followed(**vars(fitted), held=held if held.rows else None, kept=kept)
+        if not first.rows or not second.rows:
+            return Followed(**vars(first if first.rows else second), kept=kept)
+        return Followed(**vars(first + second), halves=(first, second), kept=kept)
 
 
 def accumulators(how: Following, aims: Sequence[Aim]) -> list[AimSums]:

@@ -14,10 +14,10 @@ from onnxprune.sparsity.layers import Layer
 _TINY = 1e-30  # where nothing but zeros flows
 
 DAMPINGS = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Those that are tried on samples that are held back."""
+"""Those that are tried on the half of the samples that a fit has not seen."""
 
 DEFAULT = 0.01
-"""Where no samples are held back."""
+"""Where there are no two halves."""
 
 _OUTPUTS = 24  # of a layer, at which dampings are compared
 
@@ -81,22 +81,24 @@ class Sums:
 
 
 def best_damping(layer: Layer, moments: Followed, dense: np.ndarray, masks: np.ndarray | None) -> float:
-    """Of DAMPINGS that with which a fit meets the samples that are held back best.
+    """Of DAMPINGS that with which fits to one half of the samples meet the other half best.
 
     `dense` [groups, D, R] are the weights that fits are drawn to, `masks` which of them stay (None: all). What is
-    fitted must be what will be: without a mask the dense weights themselves are hard to beat. DEFAULT where no samples
-    are held back.
+    fitted must be what will be: without a mask the dense weights themselves are hard to beat. Half of it, as the fit
+    will have twice the samples; DEFAULT where there are no two halves.
     """
-    if moments.held is None:
+    if moments.halves is None:
         return DEFAULT
-    fitted, held = Sums.of(layer, moments), Sums.of(layer, moments.held)
+    halves = [Sums.of(layer, half) for half in moments.halves]
     losses = np.zeros(len(DAMPINGS))
     for block, w in enumerate(dense):
         some = np.linspace(0, w.shape[1] - 1, min(w.shape[1], _OUTPUTS)).astype(np.int64)
         mask = None if masks is None else masks[block][:, some]
-        (h, c), (held_h, held_c) = (part.plain(block, centred=part.centred) for part in (fitted, held))
-        losses += _losses((h, c[:, some]), (held_h, held_c[:, some]), w[:, some], mask)
-    return DAMPINGS[int(losses.argmin())]
+        parts = [half.plain(block, centred=half.centred) for half in halves]
+        problems = [(h, c[:, some]) for h, c in parts]
+        for fitted, held in (problems, problems[::-1]):
+            losses += _losses(fitted, held, w[:, some], mask)
+    return DAMPINGS[int(losses.argmin())] / 2
 
 
 def _losses(
