@@ -15,6 +15,10 @@ import numpy as np
 from onnxprune.runtime.aimed import Moments
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+_SMALL, _WORTH = 1e-2, 0.9
+"""A ridge below the first has to leave less than this share of what the first leaves. Few samples that are held back
+hardly tell them apart, and the smaller one learns the others by heart, which layers behind rely on."""
+
 GAIN = 1e-4  # of the error: what a fit must better the weights before by, on samples held back
 _NOISE = 1e-6  # of the target's mean square: what products in float32 cannot tell from nothing
 DEAD = 1e-30  # a mean square below it is of inputs that are never there
@@ -61,6 +65,9 @@ def fit(train: Moments, held: Moments, weight: np.ndarray, bias: np.ndarray, *, 
             break
         at = lowest
     best = min(known, key=lambda ridge: known[ridge])
+    if best < _SMALL:
+        known[_SMALL] = error(_SMALL)
+        best = best if known[best] < _WORTH * known[_SMALL] else _SMALL
     if known[best] > before * (1 - GAIN):
         return Fit(weight, bias, None, before, before)
     return Fit(*solver.at(best), float(best), before, known[best])

@@ -47,6 +47,20 @@ def test_what_is_held_back_is_not_fitted_to() -> None:
         np.testing.assert_array_equal(found.bias, bias)
 
 
+def test_a_small_ridge_must_be_worth_it() -> None:
+    """Noise hides what a ridge below 0.01 gains; where there is none, the smallest is taken (below)."""
+    rng = np.random.default_rng(11)
+    weight = rng.normal(size=(1, 20, 4))
+    for _ in range(5):
+        train, held = (
+            moments(x, x @ weight + 2 * rng.normal(size=(1, x.shape[1], 4)))
+            for x in (rows(rng, 300, 20), rows(rng, 50, 20))
+        )
+        found = fit(train, held, np.zeros((1, 20, 4)), np.zeros((1, 4)), free_bias=True)
+        assert found.ridge is not None
+        assert found.ridge >= 0.01
+
+
 @pytest.mark.parametrize("free_bias", [True, False])
 def test_known_weights_are_found(free_bias: bool) -> None:
     rng = np.random.default_rng(2)
