@@ -13,6 +13,7 @@ from onnxprune.cli.settings import ENABLED, KINDS, arguments_of, common_settings
 from onnxprune.errors import SettingError
 from onnxprune.loop.marked import Marked, read_marked, read_value
 from onnxprune.loop.recipe import SCHEMA, Recipe, Step
+from onnxprune.runtime.functions import split
 
 _KEYS = ("schema", "model", "output", "defaults", "steps")
 _ROUNDS = ("times", "steps", ENABLED)
@@ -96,8 +97,18 @@ class _Reader:
             checked = model_of(kind).model_validate(merged).model_dump(by_alias=True, exclude_unset=True)
         except ValidationError as error:
             raise self._invalid(error, at, settings) from None
+        self._check_metric(checked.get("metric"), (*at, "metric") if "metric" in own else ("defaults", "metric"))
         step = Step(kind, KINDS[kind], arguments_of(kind, checked), where=where, goes_on=goes_on(kind))
         return step if is_on else None
+
+    def _check_metric(self, given: str | None, at: _At) -> None:
+        """Its name, before the steps in front of it are taken; a script's is looked at when it is called."""
+        if given is None or split(given) is not None:
+            return
+        from onnxprune.runtime.metrics import METRICS
+
+        if given not in METRICS:
+            raise self._unknown(at, given, [*METRICS, "script.py:function"], "metric")
 
     def _is_on(self, settings: Any, at: _At) -> bool:
         is_on = settings.get(ENABLED, True) if isinstance(settings, dict) else True

@@ -280,6 +280,14 @@ def test_settings_are_the_options_of_the_command() -> None:
         ("model: net.onnx\nsteps:\n- prune: {min-keep: few}", "net.yaml:3: min-keep is 'few'"),
         ("model: net.onnx\nsteps:\n- prune: {min-keep: 0}", "net.yaml:3: min-keep is 0"),
         ("model: net.onnx\nsteps:\n- apply: {seed: 1}", "net.yaml:3: apply needs the setting 'plan'"),
+        (
+            "model: net.onnx\nsteps:\n- prune: {}\n- validate:\n    data: x.npz\n    metric: topp1",
+            "net.yaml:6: there is no metric 'topp1'. did you mean top1?",
+        ),
+        (
+            "model: net.onnx\ndefaults: {metric: f2}\nsteps:\n- validate: {data: x.npz}",
+            "net.yaml:2: there is no metric 'f2'",
+        ),
         ("model: net.onnx\ndefaults:\n  sede: 1\nsteps: [prune]", "net.yaml:3: there is no setting of defaults 'sede'"),
         ("model: net.onnx\nsteps:\n- prune: 3", "net.yaml:3: prune is no list of settings"),
         ("model: net.onnx\nsteps:\n- iterate: {times: 0, steps: [prune]}", "net.yaml:3: times is 0"),
