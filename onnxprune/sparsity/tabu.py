@@ -56,6 +56,7 @@ class Searches:
         self.kept = np.zeros((count, self._groups), np.float32)
         self.change = np.zeros((count, columns, columns), np.float32)
         self.gains = np.zeros((count, columns, columns), np.float32)
+        self._buffer = np.empty((max(1, _CHUNK // scores.size), *scores.shape), np.float32)
         self._until = np.zeros((count, columns), np.int64)  # by column: the step from which on it may go again
         self._step = 0
         self._own, self._since = np.full(count, -np.inf), np.zeros(count, np.int64)
@@ -140,11 +141,10 @@ class Searches:
         rows = b.shape[-1]
         flat = b.reshape(len(b), -1, 1, rows)
         found = np.empty((*flat.shape[:2], self._columns), np.float32)
-        step = max(1, _CHUNK // self._scores.size)
-        buffer, ones = np.empty((step, self._columns, rows), np.float32), np.ones(rows, np.float32)
+        step, ones = len(self._buffer), np.ones(rows, np.float32)
         for at, search in enumerate(searches.tolist()):
             for start in range(0, flat.shape[1], step):
                 some = flat[at, start : start + step]
-                larger = np.maximum(some, self._placed[search], out=buffer[: len(some)])
+                larger = np.maximum(some, self._placed[search], out=self._buffer[: len(some)])
                 np.matmul(larger, ones, out=found[at, start : start + step])
         return found

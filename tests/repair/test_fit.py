@@ -33,6 +33,15 @@ def test_errors_are_those_of_the_rows() -> None:
     assert found.share(weight, bias) == pytest.approx(plain / t.var(axis=1).sum(), rel=1e-9)
 
 
+def test_moments_add_up_to_those_of_all_rows() -> None:
+    rng = np.random.default_rng(1)
+    x, t = rows(rng, 70, 3), rows(rng, 70, 2)
+    both, whole = moments(x[:, :20], t[:, :20]) + moments(x[:, 20:], t[:, 20:]), moments(x, t)
+    assert both.rows == 70
+    for name in ("second", "mean", "cross", "target_mean", "target_second"):
+        np.testing.assert_allclose(getattr(both, name), getattr(whole, name), rtol=1e-12)
+
+
 def test_what_is_held_back_is_not_fitted_to() -> None:
     """Whatever it asks for: the weights are those of the other rows at the ridge that it chose."""
     rng = np.random.default_rng(1)
@@ -96,9 +105,11 @@ def test_with_an_infinite_ridge_the_bias_alone_moves() -> None:
         x = rng.normal(size=(1, count, 30))
         return moments(x, x @ weight + 7 + 0.5 * rng.normal(size=(1, count, 2)))
 
-    found = fit(both(12), both(400), weight, bias, free_bias=True)
+    train = both(12)
+    found = fit(train, both(400), weight, bias, free_bias=True)
     assert found.ridge == np.inf
     assert found.weight is weight
+    np.testing.assert_allclose(found.bias, train.target_mean - train.mean @ weight[0], rtol=1e-9)
     np.testing.assert_allclose(found.bias, np.full((1, 2), 7), atol=0.5)  # the mean noise of 12 rows: 0.14
     assert found.after < found.before
 
