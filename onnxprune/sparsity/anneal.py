@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxprune.sparsity.groups import GROUP, terms
 
-HOT, COLD = 0.13, 0.02
+HOT, COLD = 0.10, 0.04
 """Temperatures at the beginning and the end, in standard deviations of a column's sum of independent scores."""
 
 _SWAPS = GROUP * GROUP
