@@ -14,6 +14,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 RENORMS = ("auto", "on", "off")
 _CHOICES = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "renorm": RENORMS}
 _POSITIVE = ("epochs", "batch", "lr", "accumulate", "temperature", "layerwise_lr", "zoom")
+_NOT_NEGATIVE = ("shift", "mixup", "features", "layerwise", "lasso", "weight_decay", "clip", "patience")
 _SHARES = ("zoom", "renorm_fixed", "distil", "warmup", "ema", "label_smoothing")
 
 
@@ -75,6 +76,10 @@ class Settings:
             if value is not None and not value > 0:
                 spelled = name.replace("_", "-")
                 raise SettingError(f"--{spelled} is {value}", remedy="it is more than 0")
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                spelled = name.replace("_", "-")
+                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is 0 or more")
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 spelled = name.replace("_", "-")

@@ -216,6 +216,10 @@ def test_settings_are_checked() -> None:
         Settings(lr=0)
     with pytest.raises(SettingError, match=r"--distil is 2\. it is from 0 to 1"):
         Settings(distil=2)
+    with pytest.raises(SettingError, match=r"--weight-decay is -0\.1\. it is 0 or more"):
+        Settings(weight_decay=-0.1)
+    with pytest.raises(SettingError, match=r"--mixup is nan\. it is 0 or more"):
+        Settings(mixup=float("nan"))
 
 
 @pytest.mark.slow
