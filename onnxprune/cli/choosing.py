@@ -85,6 +85,7 @@ def choose(
     from onnxprune.plan import plan
 
     how = way_of(budget, choosing, wish, drop, data)
+    within = _within(coupling, reach, budget)
     cache = cache_folder(calibrating)
     round_to = read_round_to(here, choosing.round_to, coupling, cache)
     kinds = needs_of(how.criterion)
@@ -101,10 +102,6 @@ def choose(
             data=measured,
             balanced=choosing.balanced,
         )
-    within: dict[str, Any] = {
-        "min_keep": reach.min_keep, "max_ratio": reach.max_ratio, "only": reach.only or (),
-        "ignore": reach.ignore or (), "scope": reach.scope, "exact_only": reach.exact_only,
-    }  # fmt: skip
     blocks = _blocks(here, coupling, drop, calibrating, data)
     losses = losses_of(
         here, coupling, scores, budget, {**within, "round_to": round_to}, choosing, how, calibrating, data
@@ -142,6 +139,18 @@ def choose(
     if chosen.is_empty:
         here.warn("the plan removes nothing: the budget is met without, or rounding takes every group back to its size")
     return Choice(chosen, rows, met)
+
+
+def _within(coupling: Coupling, reach: Reach, budget: Budget) -> dict[str, Any]:
+    """What `plan` may touch. Raises SettingError, before anything is measured, for what names nothing."""
+    from onnxprune.plan.scope import groups_in_scope, ratios_by_group
+
+    chosen = {
+        "only": reach.only or (), "ignore": reach.ignore or (), "scope": reach.kinds, "exact_only": reach.exact_only
+    }  # fmt: skip
+    groups_in_scope(coupling, **chosen)
+    ratios_by_group(coupling, budget.ratios)
+    return {"min_keep": reach.min_keep, "max_ratio": reach.max_ratio, **chosen}
 
 
 def explained(coupling: Coupling, choice: Choice, layers: Sequence[Refit]) -> Choice:

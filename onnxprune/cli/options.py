@@ -95,6 +95,13 @@ class Reach:
         float | None, _option(_REACH, "--max-ratio", metavar="R", help="Share that no group loses more of.")
     ] = None
 
+    @property
+    def kinds(self) -> list[str] | None:
+        """The kinds of `scope`, which may also be listed as `ffn,heads`."""
+        if self.scope is None:
+            return None
+        return [kind.strip() for given in self.scope for kind in given.split(",")]
+
 
 @dataclass(frozen=True)
 class Choosing:

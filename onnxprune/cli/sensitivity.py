@@ -104,7 +104,7 @@ def sensitivity(
     judge = open_judge(here, model, labelled, scoring)
     coupling = here.analyse(loaded, analysis)
     reached = groups_in_scope(
-        coupling, only=reach.only or (), ignore=reach.ignore or (), scope=reach.scope, exact_only=reach.exact_only
+        coupling, only=reach.only or (), ignore=reach.ignore or (), scope=reach.kinds, exact_only=reach.exact_only
     )
     cache = None if no_cache else cache_dir or default_folder()
     needs = {*traits_of(find(criterion)).needs, *((GRAM,) if repair else ())}

@@ -171,6 +171,13 @@ def test_a_setting_that_is_wrong(command: Command, net: Path, options: tuple[str
     assert contents(net.parent) == before
 
 
+@pytest.mark.parametrize("option", ["--scope=chanels", "--only=conf0", "--ignore=conf0", "--layer-ratio=conf0=0.5"])
+def test_what_names_nothing_is_refused_before_anything_is_measured(command: Command, option: str) -> None:
+    sample = Path(__file__).parents[2] / "samples" / "01_quickstart"
+    data = ("--data", sample / "digits_calib.npz", "--max-macs", "50%", "--no-cache")
+    refused(command("plan", sample / "digits.onnx", *data, option), 2, *option.split("=")[:2])
+
+
 def test_no_output(command: Command, net: Path) -> None:
     refused(command("prune", net, "--pruning-ratio", "0.5"), 2, "no output is given", "-o OUT.onnx, or --dry-run")
     assert list(contents(net.parent)) == ["net.onnx"]

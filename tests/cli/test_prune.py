@@ -88,6 +88,7 @@ class TestQuickstart:
         (("--layer-ratio", "conv0=0.25"), {"w0:0": 24, "w1:0": 16}),
         (("--pruning-ratio", "0.5", "--scope", "channels"), {"w0:0": 16, "w1:0": 8}),
         (("--pruning-ratio", "0.5", "--scope", "channels", "--scope", "heads"), {"w0:0": 16, "w1:0": 8}),
+        (("--pruning-ratio", "0.5", "--scope", "heads, channels"), {"w0:0": 16, "w1:0": 8}),
         (("--max-params", "100%"), {"w0:0": 32, "w1:0": 16}),
         (("--max-params", "688"), {"w0:0": 32, "w1:0": 16}),
         (("--max-macs", "20k"), {"w0:0": 24, "w1:0": 8}),
