@@ -145,7 +145,7 @@ def _within(coupling: Coupling, reach: Reach, budget: Budget) -> dict[str, Any]:
     """What `plan` may touch. Raises SettingError, before anything is measured, for what names nothing."""
     from onnxprune.plan.scope import groups_in_scope, ratios_by_group
 
-    chosen = {
+    chosen: dict[str, Any] = {
         "only": reach.only or (), "ignore": reach.ignore or (), "scope": reach.kinds, "exact_only": reach.exact_only
     }  # fmt: skip
     groups_in_scope(coupling, **chosen)
