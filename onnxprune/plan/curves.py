@@ -39,7 +39,7 @@ SAMPLES = (32, 128)
 _WORK = 16 * 10**9  # multiply-accumulates of one measurement, within these
 _SHARE = 3  # of the samples, one in so many is run at most
 _BATCH = 16
-HOPELESS = 3.0  # nats, or times the variance: no smaller count is measured, a model this far off is of no use
+HOPELESS = 3.0  # times the variance, or nats: no smaller count is measured, a model this far off is of no use
 Progress = Callable[[int, int], None]
 
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 _FLOOR = 1e-12
-_NEVER = -1e30  # the score of a class that is masked
 _MATRIX = 2
+_CLASSES = 2  # at the least
 
 
 @dataclass(frozen=True)
 class Reference:
     """The dense model's outputs on some samples, one array (or list of arrays) a batch.
 
-    An output [N, K] of floats is taken for the scores of K classes, or for their probabilities where every row is one;
-    of such the divergence is the Kullback-Leibler divergence from the dense model's (in nats, mean over rows). Of any
-    other output it is the mean square difference as a share of the variance; integers and the like say nothing, nor do
-    places where the dense model's is infinite (a masked score) and the other's is the same.
+    Of an output it is the mean square difference as a share of the variance; of an output [N, K] whose rows are
+    probabilities it is the Kullback-Leibler divergence from the dense model's (in nats, mean over rows). Scores of
+    classes are no exception: how their probabilities move is told by the few samples that the dense model is in doubt
+    about, how they move themselves by all. Integers and the like say nothing, nor do places where the dense model's is
+    infinite (a masked score) and the other's is the same.
     """
 
     batches: Sequence[Sequence[np.ndarray]]
@@ -51,17 +52,16 @@ def _divergence(dense: np.ndarray, other: np.ndarray) -> float:
     stuck = ~np.isfinite(dense)
     if not np.isfinite(other[~stuck]).all() or not np.array_equal(dense[stuck], other[stuck], equal_nan=True):
         return float("inf")
-    if dense.ndim == _MATRIX and dense.shape[1] > 1:
-        p, q = (_log_probabilities(np.where(stuck, _NEVER, scores)) for scores in (dense, other))
-        return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    if _are_probabilities(dense):
+        p, q = (np.log(np.maximum(shares, _FLOOR)) for shares in (dense, other))
+        return float((dense * (p - q)).sum(axis=1).mean())
     dense, other = dense[~stuck], other[~stuck]
     if not dense.size:
         return 0.0
     return float(((dense - other) ** 2).mean() / max(float(dense.var()), _FLOOR))
 
 
-def _log_probabilities(scores: np.ndarray) -> np.ndarray:
-    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
-        return np.asarray(np.log(np.maximum(scores, _FLOOR)))
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+def _are_probabilities(rows: np.ndarray) -> bool:
+    if rows.ndim != _MATRIX or rows.shape[1] < _CLASSES:
+        return False
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3))

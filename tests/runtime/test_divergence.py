@@ -21,12 +21,12 @@ def f32(*rows: object) -> np.ndarray:
 QUARTER = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)  # of (1/2, 1/2) from (1/4, 3/4)
 
 
-def test_scores_of_classes_by_their_probabilities() -> None:
-    """Scores that differ by a number are the same; the mean is over rows."""
-    dense = f32([1, 1], [0, math.log(3)])
-    other = f32([5, 5 + math.log(3)], [-2, math.log(3) - 2])
-    assert one(dense, other) == pytest.approx(QUARTER / 2, rel=1e-6)
-    assert one(dense, dense + 7) == pytest.approx(0, abs=1e-6)
+def test_scores_of_classes_by_their_variance() -> None:
+    """A sample that the dense model is sure of counts as much as one that it is in doubt about."""
+    dense, sure, doubtful = f32([0, 20], [0, 2]), f32([0, 19], [0, 2]), f32([0, 20], [0, 1])
+    variance = (400 + 4) / 4 - (22 / 4) ** 2
+    assert one(dense, sure) == pytest.approx(1 / 4 / variance)
+    assert one(dense, doubtful) == pytest.approx(1 / 4 / variance)
 
 
 def test_probabilities_are_taken_as_they_are() -> None:
@@ -81,7 +81,7 @@ def test_what_is_not_finite_or_of_another_shape_is_infinitely_far(dense: np.ndar
 def test_places_that_the_dense_model_masks_do_not_count() -> None:
     masked = f32([-np.inf, 1, 1])
     assert one(masked, masked) == 0
-    assert one(masked, f32([-np.inf, 0, math.log(3)])) == pytest.approx(QUARTER, rel=1e-6)
+    assert one(f32([-np.inf, 0, 2]), f32([-np.inf, 0, 4])) == pytest.approx(2)
     assert one(f32(0, 2, 4, 6, np.inf), f32(0, 2, 4, 10, np.inf)) == pytest.approx(4 / 5)
 
 
