@@ -82,8 +82,10 @@ def test_counts_that_were_measured_are_the_levels_and_others_lie_between() -> No
 
 
 def test_what_is_hopeless_is_not_measured_further() -> None:
-    """Logits that are a million times as large: losing anything is ruin, and below that the curve goes on up."""
+    """Probabilities of logits a million times as large: losing anything is ruin, and below that the curve goes on up."""
     large = model()
+    large.graph.node[-1].output[0] = "scores"
+    large.graph.node.append(helper.make_node("Softmax", ["scores"], ["y"]))
     for tensor in large.graph.initializer:
         if tensor.name == "da":
             array = onnx.numpy_helper.to_array(tensor) * 1e6
