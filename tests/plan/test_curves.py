@@ -82,7 +82,7 @@ def test_counts_that_were_measured_are_the_levels_and_others_lie_between() -> No
 
 
 def test_what_is_hopeless_is_not_measured_further() -> None:
-    """Probabilities of logits a million times as large: losing anything is ruin, and below that the curve goes on up."""
+    """Probabilities of logits a million times as large: losing much is ruin, and below that the curve goes on up."""
     large = model()
     large.graph.node[-1].output[0] = "scores"
     large.graph.node.append(helper.make_node("Softmax", ["scores"], ["y"]))
