@@ -145,12 +145,9 @@ def _within(coupling: Coupling, reach: Reach, budget: Budget) -> dict[str, Any]:
     """What `plan` may touch. Raises SettingError, before anything is measured, for what names nothing."""
     from onnxprune.plan.scope import groups_in_scope, ratios_by_group
 
-    chosen: dict[str, Any] = {
-        "only": reach.only or (), "ignore": reach.ignore or (), "scope": reach.kinds, "exact_only": reach.exact_only
-    }  # fmt: skip
-    groups_in_scope(coupling, **chosen)
+    groups_in_scope(coupling, **reach.groups)
     ratios_by_group(coupling, budget.ratios)
-    return {"min_keep": reach.min_keep, "max_ratio": reach.max_ratio, **chosen}
+    return {"min_keep": reach.min_keep, "max_ratio": reach.max_ratio, **reach.groups}
 
 
 def explained(coupling: Coupling, choice: Choice, layers: Sequence[Refit]) -> Choice:

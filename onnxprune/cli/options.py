@@ -83,7 +83,7 @@ class Reach:
     ] = None
     scope: Annotated[
         list[str] | None,
-        _option(_REACH, "--scope", metavar="KIND", help="Only channels, ffn, heads, head_dims or width (repeatable)."),
+        _option(_REACH, "--scope", metavar="KIND", help="Only channels, ffn, heads, head_dims, width, or ffn,heads."),
     ] = None
     exact_only: Annotated[
         bool, _option(_REACH, "--exact-only", help="No units over which a statistic (norm, softmax) runs.")
@@ -96,11 +96,12 @@ class Reach:
     ] = None
 
     @property
-    def kinds(self) -> list[str] | None:
-        """The kinds of `scope`, which may also be listed as `ffn,heads`."""
-        if self.scope is None:
-            return None
-        return [kind.strip() for given in self.scope for kind in given.split(",")]
+    def groups(self) -> dict[str, Any]:
+        """What `groups_in_scope` and `plan` are told of it; kinds may also be listed as `ffn,heads`."""
+        listed = None if self.scope is None else [kind.strip() for given in self.scope for kind in given.split(",")]
+        return {
+            "only": self.only or (), "ignore": self.ignore or (), "scope": listed, "exact_only": self.exact_only
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

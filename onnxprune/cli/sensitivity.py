@@ -103,9 +103,7 @@ def sensitivity(
         check_targets(loaded, [output])
     judge = open_judge(here, model, labelled, scoring)
     coupling = here.analyse(loaded, analysis)
-    reached = groups_in_scope(
-        coupling, only=reach.only or (), ignore=reach.ignore or (), scope=reach.kinds, exact_only=reach.exact_only
-    )
+    reached = groups_in_scope(coupling, **reach.groups)
     cache = None if no_cache else cache_dir or default_folder()
     needs = {*traits_of(find(criterion)).needs, *((GRAM,) if repair else ())}
     samples = judge.data

@@ -73,17 +73,15 @@ class Settings:
                 raise SettingError(f"--{name} {value}: unknown", remedy=f"give one of {', '.join(known)}")
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                spelled = name.replace("_", "-")
-                raise SettingError(f"--{spelled} is {value}", remedy="it is more than 0")
+            self._check(name, value is None or value > 0, "it is more than 0")
         for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                spelled = name.replace("_", "-")
-                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is 0 or more")
+            self._check(name, getattr(self, name) >= 0, "it is 0 or more")
         for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                spelled = name.replace("_", "-")
-                raise SettingError(f"--{spelled} is {getattr(self, name)}", remedy="it is from 0 to 1")
+            self._check(name, 0 <= getattr(self, name) <= 1, "it is from 0 to 1")
+
+    def _check(self, name: str, holds: bool, remedy: str) -> None:
+        if not holds:
+            raise SettingError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy=remedy)
 
     @property
     def changes_samples(self) -> bool:

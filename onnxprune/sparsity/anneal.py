@@ -3,7 +3,7 @@
 In each round the groups are paired at random, and of every pair one of its 16 swaps, or none, is drawn with
 probabilities that follow from their exact gains and the temperature (heat-bath sampling). Pairs are disjoint, so that
 gains add; a round looks at 16 columns for each pair, which is less than what one swap costs where the gains of all
-swaps are kept. The temperature falls to nearly nothing by the deadline.
+swaps are kept. The temperature falls until the deadline, but not so far that no loss is taken.
 """
 
 from __future__ import annotations
