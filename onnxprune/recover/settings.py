@@ -78,6 +78,7 @@ class Settings:
             self._check(name, getattr(self, name) >= 0, "it is 0 or more")
         for name in _SHARES:
             self._check(name, 0 <= getattr(self, name) <= 1, "it is from 0 to 1")
+        self._check("momentum", 0 <= self.momentum < 1, "it is from 0 up to, not including, 1")
 
     def _check(self, name: str, holds: bool, remedy: str) -> None:
         if not holds:

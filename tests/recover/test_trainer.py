@@ -220,6 +220,9 @@ def test_settings_are_checked() -> None:
         Settings(weight_decay=-0.1)
     with pytest.raises(SettingError, match=r"--mixup is nan\. it is 0 or more"):
         Settings(mixup=float("nan"))
+    for momentum in (-1, 1):
+        with pytest.raises(SettingError, match=rf"--momentum is {momentum}\. it is from 0 up to, not including, 1"):
+            Settings(momentum=momentum)
 
 
 @pytest.mark.slow
