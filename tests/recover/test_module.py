@@ -158,6 +158,21 @@ def test_shared_statistics_stay() -> None:
     assert torch.equal(module.places["mean"].get(), before)
 
 
+def test_statistics_that_the_graph_computes_are_trained_through() -> None:
+    nodes = [
+        helper.make_node("Mul", ["m", "m"], ["mean"]),
+        helper.make_node("Exp", ["v"], ["var"]),
+        helper.make_node("BatchNormalization", ["x", "s", "b", "mean", "var"], ["y"], epsilon=0.01),
+    ]
+    model = make_model(nodes, {"x": ["N", 3, 4, 4]}, ["y"], {"s": (3,), "b": (3,), "m": (3,), "v": (3,)})
+    module = to_torch(model)
+    found = module.run({"x": image(2, 4)}, ["y"])["y"]
+    (expected,) = make_session(model.SerializeToString()).run(None, {"x": image(2, 4)})
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    found.square().sum().backward()
+    assert all(module.places[name].get().grad.abs().min() > 0 for name in ("s", "b", "m", "v"))
+
+
 def test_lone_numbers_and_tables_of_what_is_forbidden_are_no_weights() -> None:
     nodes = [
         helper.make_node("Pow", ["x", "two"], ["p"]),

@@ -32,6 +32,9 @@ def batch_norm(step: Step, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor,
         return y if step.single else (y, *moved, now, spread)[: len(step.outputs)]
     if step.training and step.tracked and x.numel() > x.shape[1]:
         return F.batch_norm(x, mean, var, scale, bias, True, 1 - keep, epsilon)
+    if mean.requires_grad or var.requires_grad:  # computed in the graph; torch takes running statistics as fixed
+        factor = scale * torch.rsqrt(var + epsilon)
+        return x * like_channels(factor, x) + like_channels(bias - mean * factor, x)
     return F.batch_norm(x, mean, var, scale, bias, False, 0.0, epsilon)
 
 
