@@ -26,6 +26,7 @@ from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
+from onnxprune.repair.together import fit_other_weights
 from onnxprune.runtime.calibrate import calibrate
 from onnxprune.runtime.data import Data, open_data
 from onnxprune.runtime.following import Following
@@ -59,7 +60,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pattern", default="2:4")
     parser.add_argument("--sparsity", type=float)
     parser.add_argument("--allocation", default="uniform")
-    parser.add_argument("--ways", default=",".join(METHODS), help="methods; +repair or +permute behind a name")
+    parser.add_argument(
+        "--ways",
+        default=",".join(METHODS),
+        help="methods; +repair, +alone (no layers fitted together) or +permute behind a name",
+    )
     parser.add_argument("--permute-seconds", type=float, default=60)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
@@ -122,6 +127,9 @@ def made(coupling: Coupling, request: Request, way: str, data: Data, given: argp
         coupling, find_layers(coupling, weights), {t.weight.name: t for t in wanted.targets}, METHODS[method], how,
         repair=repair, damping=given.damping,
     )  # fmt: skip
+    if repair and "alone" not in more:
+        zeros = {leaf for target in wanted.targets for leaf in target.weight.leaves}
+        fit_other_weights(coupling, model, data, zeros, mask=given.mask_input, options=how.options)
     return model
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnxprune.coupling.coupling import Coupling
     from onnxprune.edit import Edited
     from onnxprune.repair.layer import Refit
+    from onnxprune.repair.together import Joined
     from onnxprune.runtime.data import Data
     from onnxprune.types import Plan
 
@@ -33,6 +34,14 @@ class Repairing:
             help="Re-fit the weights that are left to the dense model, on --data.  [default: if there is any]",
         ),
     ] = None
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together/--no-together",
+            rich_help_panel="Repair",
+            help="Then fit layers with a Relu or Clip between them together; takes as long again, or longer.",
+        ),
+    ] = True
 
 
 @dataclass
@@ -44,7 +53,9 @@ class Repair:
     plan: Plan
     data: Data
     given: Calibrating
+    together: bool = True
     layers: tuple[Refit, ...] = ()
+    stacks: tuple[Joined, ...] = ()
 
     def __call__(self, edited: Edited) -> Edited:
         """The same with other weights."""
@@ -53,15 +64,15 @@ class Repair:
         with samples_bar(self.here, "Re-fitting layers", None) as progress:
             repaired = refit(
                 self.coupling, self.plan, edited, self.data,
-                seed=self.here.seed, mask=self.given.mask_input, batch=self.given.batch, options=self.here.options,
-                progress=progress,
+                seed=self.here.seed, mask=self.given.mask_input, batch=self.given.batch,
+                together=self.together, options=self.here.options, progress=progress,
             )  # fmt: skip
-        self.layers = repaired.layers
+        self.layers, self.stacks = repaired.layers, repaired.stacks
         return repaired.edited
 
     def show(self) -> None:
         """Say what was done: one line, and with -v a table by layer."""
-        from onnxprune.cli.tables import repair_table
+        from onnxprune.cli.tables import repair_table, stack_table, together
 
         layers = [layer for layer in self.layers if not layer.is_norm]
         norms = len(self.layers) - len(layers)
@@ -76,8 +87,12 @@ class Repair:
             f"re-fitted {len(fitted)} of {len(layers)} layers on {self.data.origin}; "
             f"the error of their outputs, on samples held back: {before:.1%} before, {after:.1%} after (median)"
         )
+        joined = [stack for stack in self.stacks if stack.changed]
+        if joined:
+            self.here.say_plain(together(joined))
         if self.here.verbose:
             self.here.say(repair_table(layers))
+            self.here.say(stack_table(self.stacks))
 
     def as_json(self) -> dict[str, Any]:
         """What was done to each layer, for a machine."""
@@ -85,7 +100,11 @@ class Repair:
             {"layer": x.layer, "changed": x.changed, "error_before": x.before, "error_after": x.after}
             for x in self.layers
         ]
-        return {"repair": rows}
+        joined = [
+            {"layers": x.title, "changed": x.changed, "error_before": x.before, "error_after": x.after}
+            for x in self.stacks
+        ]
+        return {"repair": rows, "fitted_together": joined}
 
 
 def repair_for(
@@ -96,4 +115,4 @@ def repair_for(
         raise SettingError("--repair needs samples to fit to", remedy="give --data")
     if data is None or repairing.repair is False or (plan.is_empty and not plan.dropped):
         return None
-    return Repair(here, coupling, plan, data, given)
+    return Repair(here, coupling, plan, data, given, repairing.together)

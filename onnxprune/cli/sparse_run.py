@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnxprune.graph.bindings import Bindings
     from onnxprune.graph.model import Model
     from onnxprune.graph.view import GraphView
+    from onnxprune.repair.together import Joined
     from onnxprune.runtime.data import Data
     from onnxprune.sparsity.reorder import Moved
     from onnxprune.sparsity.sequential import Fitted
@@ -43,6 +44,7 @@ class Sparse:
     method: str
     repaired: bool
     fitted: tuple[Fitted, ...]
+    stacks: tuple[Joined, ...]
     moved: tuple[Moved, ...]
     notes: tuple[str, ...]
 
@@ -55,6 +57,7 @@ class Sparse:
             ],
             "left": [{"weight": item.weight.name, "why": item.why} for item in self.wanted.left],
             "fitted": [asdict(item) for item in self.fitted],
+            "fitted_together": [asdict(item) for item in self.stacks],
             "permuted": [asdict(item) for item in self.moved],
             "notes": list(self.notes),
         }  # fmt: skip
@@ -88,7 +91,7 @@ def run(
     if not ways.permute and not looks:
         with here.step("Choosing zeros"):
             model = _masked(loaded, view, wanted)
-        return Sparse(loaded, view, bindings, model, request, wanted, method, repair, (), (), ())
+        return Sparse(loaded, view, bindings, model, request, wanted, method, repair, (), (), (), ())
     coupling = here.analyse(loaded, analysis)
     data = _data(here, coupling, calibrating)
     moved: tuple[Moved, ...] = ()
@@ -101,11 +104,13 @@ def run(
     if data is None or not looks:
         model = _masked(coupling.view.model, coupling.view, wanted)
         fitted: tuple[Fitted, ...] = ()
+        stacks: tuple[Joined, ...] = ()
         more: tuple[str, ...] = ()
     else:
         model, fitted, more = _fitted(here, coupling, wanted, method, repair, ways, calibrating, data)
+        stacks = _together(here, coupling, wanted, model, calibrating, data) if repair and ways.together else ()
     return Sparse(
-        loaded, coupling.view, bindings, model, request, wanted, method, repair, fitted, moved, (*notes, *more)
+        loaded, coupling.view, bindings, model, request, wanted, method, repair, fitted, stacks, moved, (*notes, *more)
     )
 
 
@@ -186,3 +191,16 @@ def _fitted(
             _mask_one(view, coupling.view.model, coupling.view, target)
             notes.append(f"{target.weight.name} by magnitude: its consumer is no plain product of real numbers")
     return model, tuple(fitted), tuple(notes)
+
+
+def _together(
+    here: Session, coupling: Coupling, wanted: Wanted, model: Model, given: Calibrating, data: Data
+) -> tuple[Joined, ...]:
+    """Layers with a Relu or Clip between them, fitted together; zeros stay."""
+    from onnxprune.repair.together import fit_other_weights
+
+    zeros = {leaf for target in wanted.targets for leaf in target.weight.leaves}
+    with samples_bar(here, "Fitting layers together", None) as progress:
+        return fit_other_weights(
+            coupling, model, data, zeros, mask=given.mask_input, options=here.options, progress=progress
+        )

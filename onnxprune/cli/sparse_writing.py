@@ -101,6 +101,7 @@ def _sizes(paths: list[Path]) -> dict[str, int | None]:
 
 
 def _show(here: Session, made: Sparse, found: dict[str, Any], store: str) -> None:
+    from onnxprune.cli.tables import together
     from onnxprune.display import amount, share
     from onnxprune.graph.sparse import break_even
 
@@ -117,6 +118,9 @@ def _show(here: Session, made: Sparse, found: dict[str, Any], store: str) -> Non
         here.say_plain(f"  {note}")
     if len(notes) < len(made.notes):
         here.say_plain(f"  and {len(made.notes) - len(notes)} further notes; -v shows all")
+    joined = [stack for stack in made.stacks if stack.changed]
+    if joined:
+        here.say_plain(together(joined))
     before, after = found["bytes"]["before"], found["bytes"]["after"]
     text = f"{amount(before['raw'])}B before, {amount(after['raw'])}B now"
     if after["zstd"] is not None:

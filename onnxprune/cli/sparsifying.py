@@ -67,6 +67,13 @@ class Ways:
             help="Fit what stays to the dense outputs, layer by layer.  [default: with the method fit]",
         ),
     ] = None  # fmt: skip
+    together: Annotated[
+        bool,
+        _option(
+            _METHOD, "--together/--no-together",
+            help="After that fit layers with a Relu or Clip between them together; takes as long again, or longer.",
+        ),
+    ] = True  # fmt: skip
     permute: Annotated[bool, _option(_METHOD, "--permute", help="First reorder channels so that 2:4 keeps more.")] = (
         False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -14,6 +15,7 @@ from onnxprune.types import Cost, Group, Refusal
 if TYPE_CHECKING:
     from onnxprune.cli.explaining import Row
     from onnxprune.repair.layer import Refit
+    from onnxprune.repair.together import Joined
 
 
 def groups_table(groups: Sequence[Group], cost: Cost, limit: int | None) -> Table:
@@ -104,10 +106,27 @@ def plan_table(rows: Sequence[Row], limit: int | None) -> Table:
 
 def repair_table(layers: Sequence[Refit]) -> Table:
     """Each layer's error before and after it was re-fitted."""
-    table = Table("layer", "error before", "after", title="Re-fitted layers", title_justify="left")
+    return _errors("Re-fitted layers", "layer", [(x.layer, x.before, x.after, x.changed) for x in layers])
+
+
+def stack_table(stacks: Sequence[Joined]) -> Table:
+    """The error behind each stack before and after its layers were fitted together."""
+    return _errors("Fitted together", "layers", [(x.title, x.before, x.after, x.changed) for x in stacks])
+
+
+def together(stacks: Sequence[Joined]) -> str:
+    """What became of stacks that have changed, in one line."""
+    before, after = median(stack.before for stack in stacks), median(stack.after for stack in stacks)
+    return (
+        f"fitted {sum(stack.layers for stack in stacks)} layers together with their neighbours, in {len(stacks)} "
+        f"stacks; the error behind these: {before:.1%} before, {after:.1%} after (median)"
+    )
+
+
+def _errors(title: str, what: str, rows: Sequence[tuple[str, float, float, bool]]) -> Table:
+    table = Table(what, "error before", "after", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for layer in layers:
-        after = f"{layer.after:.2%}" if layer.changed else "kept"
-        table.add_row(layer.layer, f"{layer.before:.2%}", after)
+    for name, before, after, changed in rows:
+        table.add_row(name, f"{before:.2%}", f"{after:.2%}" if changed else "kept")
     return table

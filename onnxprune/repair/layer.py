@@ -15,9 +15,8 @@ from onnxprune.repair.clipped import fit_behind, share_behind
 from onnxprune.repair.compensate import kept_columns, made_up_for
 from onnxprune.repair.fit import fit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, is_held_back
-from onnxprune.repair.places import BIAS_INPUT, Bias, Place
+from onnxprune.repair.places import Place
 from onnxprune.runtime.aimed import Moments
-from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
 from onnxprune.runtime.keeping import RowStore
 from onnxprune.runtime.moments import RowProducts
@@ -55,11 +54,11 @@ class LayerRepair:
     def __init__(self, coupling: Coupling, pruned: Pruned, place: Place, sampling: Sampling) -> None:
         self._coupling, self._pruned, self._place, self._sampling = coupling, pruned.view, place, sampling
         self.node = place.consumer.node
-        self._rows = _in_pruned(pruned, place, place.rows)
-        self._own = _in_pruned(pruned, place, place.consumer)
+        self._rows = pruned.consumer(place.rows)
+        self._own = pruned.consumer(place.consumer)
         self._shortcut = None if place.shortcut is None else pruned.called(place.shortcut)
-        slot = coupling.atoms.slot_at((place.output, -1, -1), place.axis)
-        self._take = None if slot is None else coupling.kept_of_slot(slot, pruned.prediction.removed)
+        self._take = pruned.taken(place)
+        self._bias = None if place.bias is None else pruned.bias(place, place.bias)
         self._pairs: PairReader | None = None
         kept = kept_columns(coupling, pruned.prediction.removed, place.rows)
         self._columns = kept if place.rows.groups == 1 and len(kept) < place.rows.features else None
@@ -106,8 +105,8 @@ class LayerRepair:
         weight = self._own.matrix(stored.astype(np.float64)) * gain
         blocks, _, outputs = weight.shape
         old, bias = None, np.zeros((blocks, outputs))
-        if place.bias is not None:
-            old = self._pruned.model.array(self._pruned.constants[self._bias_name(place.bias)])
+        if place.bias is not None and self._bias is not None:
+            old = self._pruned.model.array(self._pruned.constants[self._bias])
             bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
         is_free = place.free_bias is not None
         sliced = start = weight, bias
@@ -169,11 +168,6 @@ class LayerRepair:
         self._parts = [RowProducts(self._pairs) for _ in range(_FITTED_AND_HELD)]
         return self._pairs
 
-    def _bias_name(self, bias: Bias) -> str:
-        """The pruned model's name of it: uses of a shared vector may have been cut into several."""
-        node = self._pruned.producer[self._place.consumer.output[0]] if self._place.consumer.output else None
-        return bias.name if bias.own or node is None else self._pruned.identity_source(node.inputs[BIAS_INPUT])
-
     def _moments(self, dense: Sequence[Mapping[str, np.ndarray]]) -> list[Moments]:
         """Of the samples fitted to, and of those held back; fewer where there were none of them."""
         found = [part.result() for part in self._parts]
@@ -200,13 +194,3 @@ class LayerRepair:
         if place.bias is None:
             return weight, np.zeros(weight.shape[1])
         return weight, model.array(constants[place.bias.name]).astype(np.float64).reshape(-1) * place.bias.factor
-
-
-def _in_pruned(pruned: Pruned, place: Place, consumer: Consumer) -> Consumer:
-    """The consumer as it is in the pruned model."""
-    source = consumer.source
-    size = pruned.prediction.length((source.tensor, -1, -1), source.axis, source.size)
-    groups = consumer.groups
-    if groups > 1 and place.consumer.output is not None:
-        groups = int(pruned.view.producer[place.consumer.output[0]].attrs.get("group", 1))
-    return replace(consumer, source=replace(source, tensor=pruned.called(source.tensor), size=size), groups=groups)

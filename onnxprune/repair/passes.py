@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from onnxprune.edit.prediction import Prediction
 from onnxprune.graph.view import GraphView
+from onnxprune.repair.places import BIAS_INPUT, Bias, Place
+from onnxprune.runtime.consumers import Consumer
 from onnxprune.runtime.data import Batch
 
 DENSE, PRUNED = "dense", "pruned"
@@ -25,6 +29,26 @@ class Pruned:
         while name not in self.view.producer and name in self.replaced:
             name = self.replaced[name]
         return name
+
+    def consumer(self, consumer: Consumer) -> Consumer:
+        """The consumer as it is in the pruned model."""
+        source = consumer.source
+        size = self.prediction.length((source.tensor, -1, -1), source.axis, source.size)
+        groups = consumer.groups
+        if groups > 1 and consumer.output is not None:
+            groups = int(self.view.producer[consumer.output[0]].attrs.get("group", 1))
+        return replace(consumer, source=replace(source, tensor=self.called(source.tensor), size=size), groups=groups)
+
+    def bias(self, place: Place, bias: Bias) -> str:
+        """The pruned model's name of a place's bias: uses of a shared vector may have been cut into several."""
+        node = self.view.producer[place.consumer.output[0]] if place.consumer.output else None
+        return bias.name if bias.own or node is None else self.view.identity_source(node.inputs[BIAS_INPUT])
+
+    def taken(self, place: Place) -> np.ndarray | None:
+        """Of what the place gives in the dense model, the indices (int64) that are left; None where all are."""
+        atoms = self.prediction.coupling.atoms
+        slot = atoms.slot_at((place.output, -1, -1), place.axis)
+        return None if slot is None else self.prediction.coupling.kept_of_slot(slot, self.prediction.removed)
 
 
 def is_held_back(batch: Batch, size: int) -> bool:

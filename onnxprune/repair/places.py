@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,11 +59,12 @@ class Place:
 
 def places(coupling: Coupling, consumers: tuple[Consumer, ...]) -> list[Place]:
     """The consumers whose weights are stored as floats for them alone, in graph order."""
-    found = [_place(coupling, consumer) for consumer in consumers if consumer.output is not None]
+    layers = {consumer.node for consumer in consumers}
+    found = [_place(coupling, consumer, layers) for consumer in consumers if consumer.output is not None]
     return [place for place in found if place is not None]
 
 
-def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
+def _place(coupling: Coupling, consumer: Consumer, layers: Collection[int]) -> Place | None:
     view, node = coupling.view, coupling.view.nodes[consumer.node]
     if consumer.weight is None or consumer.output is None or not node.scope.is_main:
         return None
@@ -76,7 +78,7 @@ def _place(coupling: Coupling, consumer: Consumer) -> Place | None:
             return None
     else:
         bias, output = _added_bias(coupling, output, axis)
-    shortcut, total = _shortcut(coupling, output)
+    shortcut, total = _shortcut(coupling, output, layers)
     rows, bounds = _before_pooling(coupling, consumer), bounds_behind(coupling, output if total is None else total)
     return Place(consumer, rows, weight, bias, output, axis, shortcut, total, bounds)
 
@@ -128,20 +130,42 @@ def _is_vector(coupling: Coupling, name: str, axis: int, size: int) -> bool:
     return bool(shape[axis] == size == int(np.prod(shape)))
 
 
-def _shortcut(coupling: Coupling, output: str) -> tuple[str | None, str | None]:
-    """What an Add that alone reads `output` adds to it, and the sum; of what is computed before `output` is."""
+def _shortcut(coupling: Coupling, output: str, layers: Collection[int]) -> tuple[str | None, str | None]:
+    """What an Add that alone reads `output` adds to it, and the sum; of what no later one of the `layers` gives."""
     view, shapes = coupling.view, coupling.shapes.shape
     readers = view.consumers.get(output, ())
     if len(readers) != 1 or readers[0][0].op != "Add" or view.leaves(output):
         return None, None
     add, position = readers[0]
     other = add.inputs[1 - position]
-    made, mine = view.producer.get(other), view.producer[output]
-    if other in view.fixed or other == output or made is None or made.index > mine.index or not made.scope.is_main:
+    if other in view.fixed or other == output or not _is_known_by(view, other, view.producer[output], layers):
         return None, None
     if shapes.get(add.outputs[0]) != shapes.get(output):  # it is spread over more places than the layer has
         return None, None
     return other, add.outputs[0]
+
+
+def _is_known_by(view: GraphView, name: str, mine: Node, layers: Collection[int]) -> bool:
+    """Whether a value comes from nothing but what stands before a node, as far as weights have a part in it.
+
+    Exporters put a shortcut's Slice and Pad behind the layers that it leads around.
+    """
+    pending, seen = [name], {name}
+    while pending:
+        node = view.producer.get(pending.pop())
+        if node is None:
+            return False  # an input of the model is no shortcut
+        if (
+            not node.scope.is_main
+            or node is mine
+            or (node.index > mine.index and (node.index in layers or node.bodies))
+        ):
+            return False
+        if node.index > mine.index:
+            fresh = [read for read in node.inputs if read and read not in view.fixed and read not in seen]
+            pending += fresh
+            seen |= {*fresh}
+    return True
 
 
 _KEEPERS = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"})

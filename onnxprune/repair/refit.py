@@ -2,8 +2,8 @@
 
 Every layer is fitted on what it reads in the pruned model, where the layers before it are repaired already, and to
 what it gives in the dense one, less what a shortcut adds to it in the pruned one: so later layers make up for what is
-left of the errors of earlier ones. Statistics of BatchNormalization nodes move as those of their inputs do. Weights
-change, and nothing else.
+left of the errors of earlier ones. Then layers with a Relu or Clip between them are fitted together. Statistics of
+BatchNormalization nodes move as those of their inputs do. Weights change, and nothing else.
 
     edited = carry(coupling, plan)
     repaired = refit(coupling, plan, edited, data)
@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.apply import Edited
@@ -31,6 +32,7 @@ from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import places
+from onnxprune.repair.together import Joined, fit_stacks, stacks_left
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
@@ -46,7 +48,7 @@ BATCHES = 8  # that data is cut into at least, so that some can be held back
 LARGEST_BATCH = 64
 _TOO_FEW = 8  # samples
 Progress = Callable[[int, int], None]
-"""Called with the layers done, and how many there are."""
+"""Called with the layers and stacks done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Repaired:
 
     edited: Edited
     layers: tuple[Refit, ...]
+    stacks: tuple[Joined, ...] = ()
 
 
 def refit(
@@ -67,10 +70,13 @@ def refit(
     seed: int = 0,
     mask: str | None = None,
     batch: int | None = None,
+    together: bool = True,
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Repaired:
     """Re-fit every layer from the first one on that has lost inputs, where that helps on samples held back.
+
+    Then, if `together`, the layers of each stack at once (repair/together.py).
 
     `edited` is what carrying out `plan` made of the coupling's model. `positions` limits the places that each sample
     adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. An eighth of the batches is held back to choose
@@ -86,13 +92,14 @@ def refit(
         coupling = replace(coupling, view=GraphView(rearrange(coupling, orders), coupling.view))
     pruned = replace(edited, model=edited.model.copy())
     view = GraphView(pruned.model, coupling.view)
-    replaced = {block.exit: block.entry for block in blocks_called(coupling, plan.dropped)}
-    todo = _affected(coupling, Pruned(view, prediction, replaced), Sampling(positions, seed))
+    here = Pruned(view, prediction, {block.exit: block.entry for block in blocks_called(coupling, plan.dropped)})
+    todo = _affected(coupling, here, Sampling(positions, seed))
     batch = min(batch or LARGEST_BATCH, _largest(data))
+    due = stacks_left(coupling, here, min(repair.node for repair in todo)) if together and todo else []
+    told = partial(_tell, progress, len(todo) + len(due))
     done: list[Refit] = []
     for number, repair in enumerate(todo):
-        if progress is not None:
-            progress(number, len(todo))
+        told(0, number)
         seen = stream(
             {DENSE: coupling.view, PRUNED: view}, [repair], data,
             batch=batch, options=options, mask=mask, dtypes=coupling.shapes.dtype,
@@ -100,9 +107,13 @@ def refit(
         _check_enough(data, seen)
         done.append(repair.finish())
         log.debug("%s", done[-1])
+    joined = fit_stacks(coupling, here, due, data, mask=mask, options=options, progress=partial(told, len(todo)))
+    return Repaired(pruned, tuple(done), joined)
+
+
+def _tell(progress: Progress | None, total: int, before: int, done: int, _: int = 0) -> None:
     if progress is not None:
-        progress(len(todo), len(todo))
-    return Repaired(pruned, tuple(done))
+        progress(before + done, total)
 
 
 def _affected(coupling: Coupling, pruned: Pruned, sampling: Sampling) -> list[LayerRepair | BatchNormRepair]:

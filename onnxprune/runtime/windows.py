@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,27 @@ class Window:
         if math.prod(self.output(spatial)) * self.taps <= _TABLE:
             return np.asarray(_table(self, spatial)[places])
         return self._indices(spatial, places)
+
+    def padded(self, spatial: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a convolution that is not transposed: the padding before the input along each axis, and how long an axis
+        has to be for all taps to lie within it.
+        """
+        found = [self._along(axis, size) for axis, size in enumerate(spatial)]
+        reach = [(size - 1) * dilation + 1 for size, dilation in zip(self.kernel, self.dilations, strict=True)]
+        lengths = [
+            max(begin + size, (length - 1) * stride + far)
+            for (length, begin), size, stride, far in zip(found, spatial, self.strides, reach, strict=True)
+        ]
+        return tuple(begin for _, begin in found), tuple(lengths)
+
+    def slices(self, spatial: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+        """Tap by tap, in the order of the weight's spatial axes: what all places read of the padded input."""
+        lengths = self.output(spatial)
+        for tap in product(*(range(size) for size in self.kernel)):
+            yield tuple(
+                slice(at * dilation, at * dilation + (length - 1) * stride + 1, stride)
+                for at, dilation, length, stride in zip(tap, self.dilations, lengths, self.strides, strict=True)
+            )
 
     def _indices(self, spatial: tuple[int, ...], places: np.ndarray) -> np.ndarray:
         coordinates = np.unravel_index(places, self.output(spatial))

@@ -13,7 +13,7 @@ from onnxprune.importance import Scores, score
 from onnxprune.plan import plan
 from onnxprune.plan.choices import Choice
 from onnxprune.plan.counts import Counts
-from onnxprune.plan.curves import HOPELESS, LEVELS, measured_losses
+from onnxprune.plan.curves import HOPELESS, LEVELS, TOGETHER, measured_losses
 from onnxprune.plan.planner import choices_for
 from onnxprune.runtime.calibrate import calibrate
 from onnxprune.types import Budget
@@ -21,8 +21,8 @@ from tests.support.models import make_model
 from tests.support.repairing import given, normal
 
 
-def model(batch: int | str = "n") -> onnx.ModelProto:
-    """Two branches of 16 hidden units that are added: `a` as it is, `b` read by weights of zero."""
+def model(batch: int | str = "n", width: int = 16) -> onnx.ModelProto:
+    """Two branches of hidden units that are added: `a` as it is, `b` read by weights of zero."""
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["ha"]),
         helper.make_node("Relu", ["ha"], ["ra"]),
@@ -32,7 +32,7 @@ def model(batch: int | str = "n") -> onnx.ModelProto:
         helper.make_node("MatMul", ["rb", "db"], ["ob"]),
         helper.make_node("Add", ["oa", "ob"], ["y"]),
     ]
-    weights = {"a": (6, 16), "da": (16, 4), "b": (6, 16), "db": np.zeros((16, 4), np.float32)}
+    weights = {"a": (6, width), "da": (width, 4), "b": (6, width), "db": np.zeros((width, 4), np.float32)}
     return make_model(nodes, {"x": (batch, 6)}, ["y"], weights)
 
 
@@ -40,12 +40,14 @@ BUDGET = Budget(max_macs=0.6)
 X = normal(200, 6)
 
 
-def measured(coupling: Coupling, x: np.ndarray = X) -> tuple[Scores, list[Choice], dict[int, np.ndarray]]:
+def measured(
+    coupling: Coupling, x: np.ndarray = X, *, together: bool = True
+) -> tuple[Scores, list[Choice], dict[int, np.ndarray]]:
     data = given(coupling, x=x)
     statistics = calibrate(coupling, data, ["gram", "mean", "second"], positions=None)
     scores = score(coupling, "obs", data={"statistics": statistics})
     choices = choices_for(coupling, scores, BUDGET, round_to=1)
-    return scores, choices, measured_losses(coupling, choices, data, positions=None)
+    return scores, choices, measured_losses(coupling, choices, data, positions=None, together=together)
 
 
 def test_curves_fall_to_nothing_and_dead_units_cost_nothing() -> None:
@@ -75,10 +77,27 @@ def test_counts_that_were_measured_are_the_levels_and_others_lie_between() -> No
     coupling = analyse(model())
     curve = measured(coupling)[2][0]
     counts = sorted({round(16 * (1 - share)) for share in LEVELS})
-    assert counts == [2, 4, 6, 8, 10, 12, 14, 15]
-    for low, high in ((2, 4), (8, 10), (12, 14)):
-        assert curve[low + 1] == pytest.approx((curve[low] + curve[high]) / 2)
-    assert curve[1] - curve[2] == pytest.approx(2 * (curve[2] - curve[4]) / 2)
+    assert counts == [*range(1, 16)]
+    assert np.all(np.diff(curve) < 0)
+    wide = measured(analyse(model(width=32)))[2][0]
+    for low in (2, 8, 28):  # every other count is measured
+        assert wide[low + 1] == pytest.approx((wide[low] + wide[low + 2]) / 2)
+    assert wide[1] - wide[2] == pytest.approx(wide[2] - wide[4])
+
+
+def test_what_is_fitted_together_later_counts_for_less() -> None:
+    """`a` lies between two layers with a Relu, `b` between two with a Sigmoid."""
+    proto = model()
+    next(node for node in proto.graph.node if node.input[0] == "hb").op_type = "Sigmoid"
+    for tensor in proto.graph.initializer:
+        if tensor.name == "db":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(normal(16, 4, seed=5), "db"))
+    coupling = analyse(proto)
+    now, alone = measured(coupling)[2], measured(coupling, together=False)[2]
+    for group in coupling.groups:
+        share = {"a:1": TOGETHER, "b:1": 1.0}[group.name]
+        assert alone[group.index][8] > 1e-3
+        assert now[group.index] == pytest.approx(share * alone[group.index])
 
 
 def test_what_is_hopeless_is_not_measured_further() -> None:
@@ -92,8 +111,10 @@ def test_what_is_hopeless_is_not_measured_further() -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), "da"))
     curve = measured(analyse(large))[2][0]
     assert np.all(np.diff(curve) <= 0)
-    assert curve[4] > HOPELESS > curve[6]
-    assert np.diff(curve[:5]) == pytest.approx(-(curve[4] - curve[6]))  # twice as steep as between these two
+    last = int(np.flatnonzero(curve > TOGETHER * HOPELESS)[-1])
+    assert last > 2
+    steep = 2 * (curve[last] - curve[last + 1])  # twice as steep as between these two
+    assert np.diff(curve[: last + 1]) == pytest.approx(-steep)
     assert np.all(np.isfinite(curve))
 
 

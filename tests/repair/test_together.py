@@ -1,0 +1,136 @@
+"""Stacks of a model fitted together: better than layer by layer, zeros and what has no part in it stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from onnxprune.analyse import analyse
+from onnxprune.graph.model import Model
+from onnxprune.repair.together import fit_other_weights
+from tests.support.models import make_model
+from tests.support.repairing import given, missed, normal, repaired, stored
+
+TEST = {"x": normal(32, 3, 8, 8, seed=9)}
+
+
+def residual(*, late_shortcut: bool = False) -> onnx.ModelProto:
+    """Two blocks of 3x3 convolutions around 16 channels, on a stream of 8; in the second the shortcut is halved."""
+    nodes = [
+        helper.make_node("Conv", ["x", "stem", "sb"], ["s"], name="stem"),
+        helper.make_node("Relu", ["s"], ["v0"]),
+    ]
+    weights: dict[str, Any] = {"stem": (8, 3, 1, 1), "sb": (8,), "head": (4, 8, 1, 1), "two": np.float32([0.5])}
+    for k in range(2):
+        shortcut = helper.make_node("Mul", [f"v{k}", "two"], [f"m{k}"])
+        block = [
+            helper.make_node("Conv", [f"v{k}", f"up{k}", f"ub{k}"], [f"u{k}"], name=f"up{k}", pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"u{k}"], [f"r{k}"]),
+            helper.make_node("Conv", [f"r{k}", f"down{k}", f"db{k}"], [f"d{k}"], name=f"down{k}", pads=[1, 1, 1, 1]),
+        ]
+        nodes += [*block, shortcut] if late_shortcut else [shortcut, *block]
+        nodes += [
+            helper.make_node("Add", [f"d{k}", f"m{k}"], [f"a{k}"]),
+            helper.make_node("Relu", [f"a{k}"], [f"v{k + 1}"]),
+        ]
+        weights |= {f"up{k}": 0.3 * normal(16, 8, 3, 3, seed=k), f"ub{k}": (16,)}
+        weights |= {f"down{k}": 0.2 * normal(8, 16, 3, 3, seed=5 + k), f"db{k}": (8,)}
+    nodes.append(helper.make_node("Conv", ["v2", "head"], ["y"], name="head"))
+    return make_model(nodes, {"x": ("n", 3, 8, 8)}, ["y"], weights)
+
+
+KEPT = {"up0:0": range(10), "up1:0": range(10)}
+
+
+@pytest.mark.parametrize("late_shortcut", [False, True])
+def test_blocks_come_nearer_than_layer_by_layer(late_shortcut: bool) -> None:
+    coupling = analyse(residual(late_shortcut=late_shortcut))
+    data = given(coupling, x=normal(128, 3, 8, 8))
+    _, alone = repaired(coupling, KEPT, data, together=False)
+    _, found = repaired(coupling, KEPT, data)
+    assert alone.stacks == ()
+    assert [stack.layers for stack in found.stacks] == [2, 2]
+    assert all(stack.changed and stack.after < 0.9 * stack.before for stack in found.stacks)
+    dense = coupling.view.model
+    assert missed(found.edited.model, dense, TEST) < 0.8 * missed(alone.edited.model, dense, TEST)
+
+
+def test_the_order_in_which_an_exporter_writes_a_shortcut_does_not_matter() -> None:
+    models = []
+    for late in (False, True):
+        coupling = analyse(residual(late_shortcut=late))
+        data = given(coupling, x=normal(64, 3, 8, 8))
+        models.append(stored(repaired(coupling, KEPT, data)[1].edited.model))
+    assert models[0].keys() == models[1].keys()
+    for name, array in models[0].items():
+        np.testing.assert_allclose(array, models[1][name], atol=1e-4)
+
+
+def test_the_same_again_is_the_same_bytes() -> None:
+    coupling = analyse(residual())
+    data = given(coupling, x=normal(64, 3, 8, 8))
+    one, other = (repaired(coupling, KEPT, data)[1].edited.model.to_proto() for _ in range(2))
+    assert one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+
+
+def test_zeros_stay_and_the_rest_makes_up_for_them() -> None:
+    coupling = analyse(residual())
+    model = Model(residual())
+    masks = {}
+    for tensor in model.proto.graph.initializer:
+        if tensor.name.startswith(("up", "down")):
+            array = onnx.numpy_helper.to_array(tensor)
+            masks[tensor.name] = np.abs(array) > np.quantile(np.abs(array), 0.4)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array * masks[tensor.name], tensor.name))
+    before = missed(model, coupling.view.model, TEST)
+    told: list[tuple[int, int]] = []
+    found = fit_other_weights(
+        coupling, model, given(coupling, x=normal(128, 3, 8, 8)), set(masks), progress=lambda *now: told.append(now)
+    )
+    assert [stack.title for stack in found] == ["up0 to down0", "up1 to down1"]
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert missed(model, coupling.view.model, TEST) < 0.6 * before
+    now = stored(model)
+    for name, mask in masks.items():
+        assert np.all(now[name][~mask] == 0)
+        assert np.all(now[name][mask] != 0)
+    assert np.array_equal(now["stem"], stored(coupling.view.model)["stem"])
+
+
+def gated() -> onnx.ModelProto:
+    """A feed-forward part with a Relu, on a sequence; biases are added behind, the first is shared with the end."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"], name="a"),
+        helper.make_node("Add", ["h", "ab"], ["hb"]),
+        helper.make_node("Relu", ["hb"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["g"], name="b"),
+        helper.make_node("Add", ["g", "x"], ["y"]),
+        helper.make_node("Identity", ["mask"], ["m"]),
+    ]
+    weights: dict[str, Any] = {"a": (6, 24), "ab": (24,), "b": 0.3 * normal(24, 6, seed=4)}
+    inputs = {"x": ("n", "s", 6), "mask": ("n", "s")}
+    return make_model(nodes, inputs, ["y", "m"], weights, input_types={"mask": onnx.TensorProto.INT64})
+
+
+def test_feed_forward_parts_are_fitted_to_real_tokens() -> None:
+    coupling = analyse(gated())
+    x, mask = normal(96, 7, 6), (np.arange(7) < 5)[None].repeat(96, 0).astype(np.int64)
+    kept = {"a:1": range(14)}
+    clean = given(coupling, x=x, mask=mask)
+    x = x.copy()
+    x[:, 5:] = 50 * normal(96, 2, 6, seed=8)
+    filled = given(coupling, x=x, mask=mask)
+    how = {"mask": "mask", "positions": None}
+    models = [stored(repaired(coupling, kept, data, **how)[1].edited.model) for data in (clean, filled)]
+    for name, array in models[0].items():
+        np.testing.assert_allclose(array, models[1][name], atol=1e-3)
+    _, alone = repaired(coupling, kept, clean, together=False, **how)
+    _, found = repaired(coupling, kept, clean, **how)
+    test = {"x": normal(64, 5, 6, seed=9), "mask": (normal(64, 5) > 0).astype(np.int64)}
+    dense = coupling.view.model
+    assert [stack.layers for stack in found.stacks] == [2]
+    assert missed(found.edited.model, dense, test) < 0.8 * missed(alone.edited.model, dense, test)
