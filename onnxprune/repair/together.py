@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _PLACES = 1 << 16  # of a stack's output, over all samples: more are not worth their time
 _WORK = 2 * 10**9  # multiply-accumulates of the samples' outputs: what bounds the time where a model is large
-_FEWEST, _MOST = 32, 512  # samples, within these limits
+_FEWEST, _MOST = 32, 1024  # samples, within these limits
 _BATCHES = 8
 Progress = Callable[[int, int], None]
 
