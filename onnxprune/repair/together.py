@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 _PLACES = 1 << 16  # of a stack's output, over all samples: more are not worth their time
 _WORK = 2 * 10**9  # multiply-accumulates of the samples' outputs: what bounds the time where a model is large
-_FEWEST, _MOST = 32, 1024  # samples, within these limits
+_USUAL = 512  # samples: where more are given, places and work may grow as they do
+_FEWEST = 32
 _BATCHES = 8
 Progress = Callable[[int, int], None]
 
@@ -81,7 +82,7 @@ def fit_stacks(
         if progress is not None:
             progress(number, len(due))
         repair = _StackRepair(coupling, pruned, stack, zeros)
-        samples = repair.samples if data.samples is None else min(repair.samples, data.samples)
+        samples = repair.samples(data.samples)
         stream(
             {DENSE: coupling.view, PRUNED: pruned.view}, [repair], data.part(0, samples),
             batch=max(1, samples // _BATCHES), options=options, mask=mask, dtypes=coupling.shapes.dtype,
@@ -124,12 +125,13 @@ class _StackRepair:
         self._held: tuple[list[Maps], list[Maps]] = ([], [])
         self._size = 0
 
-    @property
-    def samples(self) -> int:
-        """How many samples are worth running."""
-        places = self._layers.lowerings[-1].places
-        wanted = min(_PLACES // places, _WORK // max(self._layers.work(self._weights), 1))
-        return int(np.clip(wanted, _FEWEST, _MOST))
+    def samples(self, given: int | None) -> int:
+        """How many samples of so many are worth running; None where nobody knows how many there are."""
+        there = given or _USUAL
+        share = max(there / _USUAL, 1.0)
+        places, work = self._layers.lowerings[-1].places, max(self._layers.work(self._weights), 1)
+        wanted = min(share * _PLACES / places, share * _WORK / work)
+        return min(max(int(wanted), _FEWEST), there)
 
     @property
     def reads(self) -> list[tuple[str, str]]:
