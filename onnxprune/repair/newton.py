@@ -24,9 +24,9 @@ STEPS = (5, 10, 20, 30)
 
 DAMPING = 1e-3  # of the mean of the normal matrix's diagonal, layer by layer
 _SHARES = (1.0, 0.5, 0.25)  # of a solution that are tried
-_WORTH = 5e-3  # of the error: what a round must gain for another one to be taken
+_WORTH = 2e-2  # of the error: what a round must gain for another one to be taken
 _NOISE = 1e-6  # an error that float32 cannot tell from nothing
-_CHUNK = 1 << 22  # elements that are read at a time
+_CHUNK = 1 << 21  # elements that are read at a time
 _FREE = Bounds()
 
 Weights = list[np.ndarray]
@@ -42,7 +42,7 @@ class Layers:
 
     def chunk(self) -> int:
         """How many samples are taken at a time."""
-        largest = max(layer.features * layer.places for layer in self.lowerings)
+        largest = max(layer.read * layer.places for layer in self.lowerings)
         return max(1, _CHUNK // largest)
 
     def work(self, weights: Weights) -> int:
@@ -54,8 +54,8 @@ class Layers:
 class Maps:
     """Samples of what the first layer reads, and of what comes out behind the last one.
 
-    `read` is [C, N, *spatial], `total` [K, N, *places] what should come out before it is clipped, `added` what a
-    shortcut gives of it (None: nothing), `counts` bool [N, *places] which places do (None: all).
+    `read` is [C, *spatial, N], `total` [K, *places, N] what should come out before it is clipped, `added` what a
+    shortcut gives of it (None: nothing), `counts` bool [*places, N] which places do (None: all).
     """
 
     read: np.ndarray
@@ -65,13 +65,15 @@ class Maps:
 
     def chunks(self, size: int) -> Iterator[Maps]:
         """Parts of so many samples."""
-        for start in range(0, self.read.shape[1], size):
+        for start in range(0, self.read.shape[-1], size):
             some = slice(start, start + size)
-            yield Maps(
-                self.read[:, some], self.total[:, some],
-                None if self.added is None else self.added[:, some],
-                None if self.counts is None else self.counts[some],
-            )  # fmt: skip
+            read, total, added, counts = (
+                None if maps is None else np.ascontiguousarray(maps[..., some])
+                for maps in (self.read, self.total, self.added, self.counts)
+            )
+            assert read is not None
+            assert total is not None
+            yield Maps(read, total, added, counts)
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,12 @@ def fit_together(
     weights = start
     if not _NOISE < before < np.inf:
         return Together(weights, before, before)
+    levels: list[float] | None = None
     for _ in range(ROUNDS):
         at = _Linear(layers, weights, fitted, free)
+        levels = levels or at.levels()
         best, found = after, weights
-        for solution in _descend(at):
+        for solution in _descend(at, levels):
             for share in _SHARES:
                 tried = [w + np.float32(share) * step for w, step in zip(weights, solution, strict=True)]
                 left = error(tried)
@@ -129,10 +133,15 @@ class _Linear:
             rows += chunk.total[0].size
         self._scale = np.float32(1 / max(rows, 1))
         self.side = self._freed(self.side)
-        self.diagonal = [self._mean_diagonal(number) for number in range(len(weights))]
+
+    def levels(self) -> list[float]:
+        """The mean of the normal matrix's diagonal, for each array of the weights."""
+        found = [self._mean_diagonal(number) for number in range(len(self._weights))]
+        largest = max(found, default=0.0)
+        return [max(value, 1e-9 * largest) or 1.0 for value in found]
 
     def _mean_diagonal(self, number: int) -> float:
-        """Of the normal matrix, over one array of the weights: by a random vector of signs (Hutchinson)."""
+        """By a random vector of signs (Hutchinson)."""
         signs = np.random.default_rng(number).choice(np.array([-1, 1], np.float32), self._weights[number].shape)
         probe = self._allowed([signs if n == number else np.zeros_like(w) for n, w in enumerate(self._weights)])
         return _dot(self.product(probe), probe) / max(int(np.count_nonzero(probe[number])), 1)
@@ -210,10 +219,8 @@ def _forward(layers: Layers, weights: Weights, maps: np.ndarray) -> tuple[list[n
     return read, raw
 
 
-def _descend(at: _Linear) -> Iterator[Weights]:
-    """The solution after each of STEPS steps of conjugate gradients, preconditioned layer by layer."""
-    largest = max(at.diagonal, default=0.0)
-    levels = [max(value, 1e-9 * largest) or 1.0 for value in at.diagonal]
+def _descend(at: _Linear, levels: Sequence[float]) -> Iterator[Weights]:
+    """The solution after each of STEPS steps of conjugate gradients, each array of the weights scaled by its level."""
     solution = [np.zeros_like(w) for w in at.side]
     left = at.side
     ahead = [x / np.float32(level) for x, level in zip(left, levels, strict=True)]

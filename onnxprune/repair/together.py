@@ -152,7 +152,7 @@ class _StackRepair:
         counts = None
         if tokens is not None and not self._is_image:
             counts = tokens.over(total.shape, axis)
-            counts = None if counts is None else counts.reshape(batch.size, -1)
+            counts = None if counts is None else counts.reshape(batch.size, -1).T
         if self._take is not None:
             total = np.take(total, self._take, axis=axis)
         total = self._maps(total, axis, batch.size)
@@ -166,7 +166,7 @@ class _StackRepair:
         if not fitted or not held:
             return Joined(stack.title, len(stack.places), 0.0, 0.0, False)
         fitted_maps, held_maps = _joined(fitted), _joined(held)
-        layers = self._lowered(fitted_maps.read.shape[2:])
+        layers = self._lowered(fitted_maps.read.shape[1:-1])
         found = fit_together(layers, self._weights, self._free, fitted_maps, held_maps)
         if found.after < found.before:
             self._put(found)
@@ -180,9 +180,11 @@ class _StackRepair:
         return Layers(lowerings, [place.bounds for place in self._stack.places])
 
     def _maps(self, value: np.ndarray, axis: int, samples: int) -> np.ndarray:
-        """[channels, samples, *spatial], float32."""
-        found = np.moveaxis(value, axis, 0).astype(np.float32)
-        return found if self._is_image else found.reshape(len(found), samples, -1)
+        """[channels, *spatial, samples], float32."""
+        if self._is_image:
+            return np.moveaxis(value, 0, -1).astype(np.float32)
+        found = np.moveaxis(value, axis, 0).reshape(value.shape[axis], samples, -1)
+        return found.transpose(0, 2, 1).astype(np.float32)
 
     def _read(self) -> tuple[Weights, list[np.ndarray | bool]]:
         """The stack's weights as they are, and which of them may change."""
@@ -218,8 +220,8 @@ def _joined(parts: Sequence[Maps]) -> Maps:
     added = [part.added for part in parts if part.added is not None]
     counts = [part.counts for part in parts if part.counts is not None]
     return Maps(
-        np.concatenate([part.read for part in parts], axis=1),
-        np.concatenate([part.total for part in parts], axis=1),
-        np.concatenate(added, axis=1) if added else None,
-        np.concatenate(counts) if counts else None,
+        np.concatenate([part.read for part in parts], axis=-1),
+        np.concatenate([part.total for part in parts], axis=-1),
+        np.concatenate(added, axis=-1) if added else None,
+        np.concatenate(counts, axis=-1) if counts else None,
     )

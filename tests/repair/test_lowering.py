@@ -33,7 +33,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> tuple[Lowering, np.ndarray, np.ndarray, np.ndarray]:
-    """The layer, its matrix, some samples, and what ONNX Runtime gives for them; maps have channels first."""
+    """The layer, its matrix, some samples, and what ONNX Runtime gives for them; maps have samples last."""
     shape, kernel, attrs = CASES[request.param]
     weight, x = normal(*kernel, seed=1), normal(3, *shape)
     entry = helper.make_node("Conv", ["x", "e"], ["h"])
@@ -43,12 +43,12 @@ def case(request: pytest.FixtureRequest) -> tuple[Lowering, np.ndarray, np.ndarr
     coupling = analyse(model)
     (consumer,) = (c for c in consumers_of(coupling, every=True) if c.weight == "w")
     given = run(coupling.view.model, {"x": x})[0]
-    return Lowering(consumer, shape[1:]), consumer.matrix(weight), np.moveaxis(x, 1, 0), np.moveaxis(given, 1, 0)
+    return Lowering(consumer, shape[1:]), consumer.matrix(weight), np.moveaxis(x, 0, -1), np.moveaxis(given, 0, -1)
 
 
 def test_it_gives_what_onnx_runtime_gives(case: tuple[Lowering, np.ndarray, np.ndarray, np.ndarray]) -> None:
     layer, matrix, x, expected = case
-    assert layer.output == expected.shape[2:]
+    assert layer.output == expected.shape[1:-1]
     np.testing.assert_allclose(layer.apply(layer.lower(x), matrix), expected, atol=1e-4)
 
 

@@ -45,7 +45,7 @@ def weights(seed: int = 0, scale: float = 0.5) -> Weights:
 
 def maps(layers: Layers, true: Weights, samples: int, seed: int = 0) -> Maps:
     """What layers with the weights `true` give, with a shortcut added."""
-    x, added = normal(3, samples, *SIZE, seed=seed), normal(5, samples, 3, 5, seed=seed + 1)
+    x, added = normal(3, *SIZE, samples, seed=seed), normal(5, 3, 5, samples, seed=seed + 1)
     value = x
     for number, (layer, bounds) in enumerate(zip(layers.lowerings, layers.bounds, strict=True)):
         value = layer.apply(layer.lower(value), true[2 * number])
@@ -131,7 +131,7 @@ def test_places_that_do_not_count_may_hold_anything() -> None:
     parts = []
     for seed, samples in ((0, 64), (7, 16)):
         clean = maps(stack, true, samples, seed)
-        counts = normal(samples, 3, 5, seed=seed + 3) > -0.5
+        counts = normal(3, 5, samples, seed=seed + 3) > -0.5
         wrong = np.where(counts, clean.total, 1e3).astype(np.float32)
         parts.append((replace(clean, counts=counts), replace(clean, total=wrong, counts=counts)))
     (fit, fit_wrong), (judge, judge_wrong) = parts
