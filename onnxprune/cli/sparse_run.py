@@ -202,5 +202,12 @@ def _together(
     zeros = {leaf for target in wanted.targets for leaf in target.weight.leaves}
     with samples_bar(here, "Fitting layers together", None) as progress:
         return fit_other_weights(
-            coupling, model, data, zeros, mask=given.mask_input, options=here.options, progress=progress
+            coupling,
+            model,
+            data,
+            zeros,
+            mask=given.mask_input,
+            batch=given.batch,
+            options=here.options,
+            progress=progress,
         )

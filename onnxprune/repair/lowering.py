@@ -22,12 +22,18 @@ class Lowering:
 
     def __init__(self, consumer: Consumer, spatial: tuple[int, ...]) -> None:
         self._groups, self._window, self._spatial = consumer.groups, consumer.window, spatial
+        self._channels = consumer.source.size
         self.features = consumer.features
         self.read = consumer.features * consumer.groups  # elements that a place reads
         self.output = spatial if self._window is None else self._window.output(spatial)
         begins, self._padded = ((0,) * len(spatial), spatial) if self._window is None else self._window.padded(spatial)
         inside = (slice(begin, begin + size) for begin, size in zip(begins, spatial, strict=True))
         self._inside = _ALL, *inside, _ALL
+
+    @property
+    def inputs(self) -> int:
+        """Elements of one sample's input."""
+        return self._channels * math.prod(self._spatial)
 
     @property
     def places(self) -> int:

@@ -107,7 +107,8 @@ def refit(
         _check_enough(data, seen)
         done.append(repair.finish())
         log.debug("%s", done[-1])
-    joined = fit_stacks(coupling, here, due, data, mask=mask, options=options, progress=partial(told, len(todo)))
+    tell = partial(told, len(todo))
+    joined = fit_stacks(coupling, here, due, data, mask=mask, batch=batch, options=options, progress=tell)
     return Repaired(pruned, tuple(done), joined)
 
 

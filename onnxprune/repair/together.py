@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 
 _PLACES = 1 << 16  # of a stack's output, over all samples: more are not worth their time
 _WORK = 2 * 10**9  # multiply-accumulates of the samples' outputs: what bounds the time where a model is large
+_ELEMENTS = 1 << 26  # of the maps that are held, over all layers and samples
 _USUAL = 512  # samples: where more are given, places and work may grow as they do
-_FEWEST = 32
+_FEW, _FEWEST = 32, 8  # samples, whatever their places and work, and whatever they hold
 _BATCHES = 8
 Progress = Callable[[int, int], None]
 
@@ -69,13 +70,15 @@ def fit_stacks(
     *,
     zeros: Collection[str] = (),
     mask: str | None = None,
+    batch: int | None = None,
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> tuple[Joined, ...]:
     """Fit the stacks `due` of the pruned model, in order. Its weights change, and nothing else.
 
     Zeros of the stored weights named in `zeros` stay. An eighth of the batches only judges, and a stack that is no
-    better there stays as it is. `progress` is called with the stacks done and all. Raises what `stream` raises.
+    better there stays as it is. For `mask` and `batch` see `calibrate`; `progress` is called with the stacks done and
+    all. Raises what `stream` raises.
     """
     found = []
     for number, stack in enumerate(due):
@@ -85,7 +88,8 @@ def fit_stacks(
         samples = repair.samples(data.samples)
         stream(
             {DENSE: coupling.view, PRUNED: pruned.view}, [repair], data.part(0, samples),
-            batch=max(1, samples // _BATCHES), options=options, mask=mask, dtypes=coupling.shapes.dtype,
+            batch=min(batch or samples, max(1, samples // _BATCHES)), options=options, mask=mask,
+            dtypes=coupling.shapes.dtype,
         )  # fmt: skip
         found.append(repair.finish())
         log.debug("%s", found[-1])
@@ -96,13 +100,16 @@ def fit_stacks(
 
 def fit_other_weights(
     coupling: Coupling, model: Model, data: Data, zeros: Collection[str], *,
-    mask: str | None = None, options: RunOptions | None = None, progress: Progress | None = None,
+    mask: str | None = None, batch: int | None = None, options: RunOptions | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Joined, ...]:  # fmt: skip
     """`fit_stacks` for a model that has the units of the coupling's, all of them, with other weights."""
     nothing = Prediction(coupling, coupling.removed_classes({}))
     here = Pruned(GraphView(model, coupling.view), nothing)
     due = stacks_left(coupling, here)
-    return fit_stacks(coupling, here, due, data, zeros=zeros, mask=mask, options=options, progress=progress)
+    return fit_stacks(
+        coupling, here, due, data, zeros=zeros, mask=mask, batch=batch, options=options, progress=progress
+    )
 
 
 class _StackRepair:
@@ -130,8 +137,9 @@ class _StackRepair:
         there = given or _USUAL
         share = max(there / _USUAL, 1.0)
         places, work = self._layers.lowerings[-1].places, max(self._layers.work(self._weights), 1)
-        wanted = min(share * _PLACES / places, share * _WORK / work)
-        return min(max(int(wanted), _FEWEST), there)
+        wanted = max(min(share * _PLACES / places, share * _WORK / work), _FEW)
+        held = _ELEMENTS / sum(layer.inputs for layer in self._layers.lowerings)
+        return min(max(int(min(wanted, share * held)), _FEWEST), there)
 
     @property
     def reads(self) -> list[tuple[str, str]]:
@@ -147,8 +155,10 @@ class _StackRepair:
         """See Accumulator."""
         self._size = self._size or batch.size
         axis = self._last.axis
-        read = self._maps(values[PRUNED][self._source.tensor], self._source.axis, batch.size)
-        total = values[DENSE][self._target[1]]
+        value, total = values[PRUNED][self._source.tensor], values[DENSE][self._target[1]]
+        if not self._is_image and value.size // value.shape[self._source.axis] % batch.size:
+            return  # it has no axis of samples
+        read = self._maps(value, self._source.axis, batch.size)
         counts = None
         if tokens is not None and not self._is_image:
             counts = tokens.over(total.shape, axis)

@@ -11,6 +11,8 @@ from onnx import helper
 
 from onnxprune.analyse import analyse
 from onnxprune.graph.model import Model
+from onnxprune.repair import together
+from onnxprune.repair.newton import fit_together
 from onnxprune.repair.together import fit_other_weights
 from tests.support.models import make_model
 from tests.support.repairing import given, missed, normal, repaired, stored
@@ -134,3 +136,30 @@ def test_feed_forward_parts_are_fitted_to_real_tokens() -> None:
     dense = coupling.view.model
     assert [stack.layers for stack in found.stacks] == [2]
     assert missed(found.edited.model, dense, test) < 0.8 * missed(alone.edited.model, dense, test)
+
+
+def test_a_large_input_is_held_in_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(layers: Any, weights: Any, free: Any, fitted: Any, held: Any) -> Any:
+        seen.append(fitted.read.shape[-1] + held.read.shape[-1])
+        return fit_together(layers, weights, free, fitted, held)
+
+    monkeypatch.setattr(together, "fit_together", counted)
+    coupling = analyse(residual())
+    data = given(coupling, x=normal(128, 3, 8, 8))
+    repaired(coupling, KEPT, data)
+    # 8 and 10 channels of 8 x 8 are read
+    monkeypatch.setattr(together, "_ELEMENTS", 18 * 64 * 20)
+    repaired(coupling, KEPT, data)
+    monkeypatch.setattr(together, "_ELEMENTS", 1)
+    repaired(coupling, KEPT, data)
+    assert seen == [128, 128, 20, 20, 8, 8]
+
+
+def test_a_model_whose_batch_is_fixed() -> None:
+    proto = residual()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
+    coupling = analyse(proto)
+    _, found = repaired(coupling, KEPT, given(coupling, x=normal(64, 3, 8, 8)))
+    assert all(stack.changed for stack in found.stacks)  # four batches: the second judges
