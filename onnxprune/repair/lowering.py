@@ -74,8 +74,9 @@ class Lowering:
             return np.asarray(np.matmul(weight, given).reshape(-1, *self._spatial, samples))
         by_tap = weight.reshape(self._groups, -1, self._window.taps, weight.shape[2])
         padded = np.zeros((self._groups * by_tap.shape[1], *self._padded, samples), np.float32)
+        times = np.multiply if weight.shape[2] == 1 else np.matmul  # the same then, and much faster
         for tap, at in self._taps():
-            padded[at] += np.matmul(by_tap[:, :, tap], given).reshape(-1, *self.output, samples)
+            padded[at] += times(by_tap[:, :, tap], given).reshape(-1, *self.output, samples)
         return padded[self._inside]
 
     def _taps(self) -> Iterator[tuple[int, tuple[slice, ...]]]:
