@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ways",
         default=",".join(METHODS),
-        help="methods; +repair, +alone (no layers fitted together) or +permute behind a name",
+        help="methods; +repair, +together or +permute behind a name",
     )
     parser.add_argument("--permute-seconds", type=float, default=60)
     parser.add_argument("--threads", type=int, default=1)
@@ -127,7 +127,7 @@ def made(coupling: Coupling, request: Request, way: str, data: Data, given: argp
         coupling, find_layers(coupling, weights), {t.weight.name: t for t in wanted.targets}, METHODS[method], how,
         repair=repair, damping=given.damping,
     )  # fmt: skip
-    if repair and "alone" not in more:
+    if repair and "together" in more:
         zeros = {leaf for target in wanted.targets for leaf in target.weight.leaves}
         fit_other_weights(coupling, model, data, zeros, mask=given.mask_input, options=how.options)
     return model

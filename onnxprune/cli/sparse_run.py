@@ -80,6 +80,8 @@ def run(
     if method == "fit" and not repair:
         raise SettingError("--no-repair: the method fit is a repair", remedy="give another --method")
     looks = bool(METHODS[method].needs) or repair
+    if ways.together and not repair:
+        raise SettingError("--together is a part of --repair", remedy="give --data and the method fit, or --repair")
     if looks and calibrating.data is None:
         what = f"--method {method}" if METHODS[method].needs else "--repair"
         raise SettingError(f"{what} looks at activations", remedy="give samples with --data; no labels are needed")

@@ -71,9 +71,9 @@ class Ways:
         bool,
         _option(
             _METHOD, "--together/--no-together",
-            help="After that fit layers with a Relu or Clip between them together; takes as long again, or longer.",
+            help="After that fit layers with a Relu or Clip between them together; takes several times as long.",
         ),
-    ] = True  # fmt: skip
+    ] = False  # fmt: skip
     permute: Annotated[bool, _option(_METHOD, "--permute", help="First reorder channels so that 2:4 keeps more.")] = (
         False
     )

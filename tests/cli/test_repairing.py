@@ -59,6 +59,20 @@ def test_repair_may_be_left_out(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "c.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
 
 
+def test_layers_are_fitted_together_unless_that_is_left_out(command: Command, tmp_path: Path) -> None:
+    options = (*HALF, "--criterion", "l2", "--data", CALIBRATION, "--samples", 128)
+    both = command("prune", DIGITS, "-o", "a.onnx", *options, "--json")
+    alone = command("prune", DIGITS, "-o", "b.onnx", *options, "--no-together", "--json")
+    assert (both.code, alone.code) == (0, 0)
+    assert alone.json["fitted_together"] == []
+    assert alone.json["repair"] == both.json["repair"]
+    assert any(row["changed"] and row["error_after"] < row["error_before"] for row in both.json["fitted_together"])
+    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
+    said = command("prune", DIGITS, "-o", "c.onnx", *options, "-v").out
+    assert "layers together with their neighbours" in said
+    assert "Fitted together" in said
+
+
 def test_a_plan_is_made_by_the_same_rules(command: Command, tmp_path: Path) -> None:
     options = (*HALF, "--data", CALIBRATION, "--samples", 64)
     assert command("plan", DIGITS, "-o", "plan.prune.json", *options).code == 0

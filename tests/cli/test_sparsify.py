@@ -56,6 +56,23 @@ def test_fitted_to_data_and_permuted(command: Command, residual: Path, tmp_path:
     assert command("check-sparsity", "out.onnx", "--require", 1).code == 0
 
 
+def test_fitted_together_zeros_stay(command: Command, residual: Path, tmp_path: Path) -> None:
+    data = samples(tmp_path / "x.npz", 64)
+    asked = ("sparsify", residual, "--data", data, "--pattern", "unstructured", "--sparsity", 0.7, "--threads", 1)
+    alone, both = (command(*asked, *more, "--json") for more in (("-o", "a.onnx"), ("-o", "b.onnx", "--together")))
+    assert (alone.code, both.code) == (0, 0), both.err
+    assert alone.json["fitted_together"] == []
+    (stack,) = both.json["fitted_together"]
+    assert stack["changed"] is True
+    assert stack["after"] < 0.98 * stack["before"]
+    assert both.json["zeros"] == alone.json["zeros"]
+    one, other = arrays(tmp_path / "a.onnx"), arrays(tmp_path / "b.onnx")
+    assert all(np.array_equal(one[name] == 0, other[name] == 0) for name in one if one[name].ndim > 1)
+    assert not all(np.array_equal(one[name], other[name]) for name in one)
+    said = command(*asked, "-o", "c.onnx", "--together", "-q").out + command(*asked, "-o", "d.onnx", "--together").out
+    assert "layers together with their neighbours" in said
+
+
 def test_layers_can_have_their_own(command: Command, residual: Path) -> None:
     ran = command(
         "sparsify", residual, "-o", "out.onnx", "--layer", "w3=dense", "--layer", "w2=1:4", "--ignore", "w1", "--json"
