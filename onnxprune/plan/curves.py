@@ -22,7 +22,7 @@ from onnxprune.errors import SettingError
 from onnxprune.graph.model import Model
 from onnxprune.plan.choices import Choice
 from onnxprune.repair.compensate import Compensator
-from onnxprune.repair.stacks import within_stacks
+from onnxprune.repair.together import shares_left
 from onnxprune.runtime.calibrate import POSITIONS, calibrate
 from onnxprune.runtime.consumers import classes_of, consumers_of
 from onnxprune.runtime.data import Data
@@ -34,9 +34,6 @@ from onnxprune.runtime.tap import data_folder
 
 LEVELS = tuple(step / 16 for step in range(1, 16))
 """Shares of a group's units that are removed in turn."""
-
-TOGETHER = 0.7
-"""What is left of a loss, about, where the layers on both sides of a group are fitted together (docs/measured.md)."""
 
 SAMPLES = (32, 128)
 """The least and the most samples that a model is run on."""
@@ -94,8 +91,9 @@ def measured_losses(
     """By group index what keeping n of its units loses (float64 [size + 1]): divergence (runtime/divergence.py).
 
     The first samples of `data` are run, fewer of a model that takes longer; the consumers are fitted to the others,
-    as a wide layer would learn those that it is judged by. With `together` the losses are TOGETHER of what is measured
-    where repair will fit both sides of the group at once (repair/together.py). For the settings see `calibrate`.
+    as a wide layer would learn those that it is judged by. With `together` losses count for less where repair will fit
+    both sides of the group at once, as much as that is likely to make up for (repair/together.py). For the settings
+    see `calibrate`.
 
     Raises SettingError where there are no samples, and what `calibrate` raises.
     """
@@ -111,7 +109,7 @@ def measured_losses(
     runner = Runner.of(coupling.view.model, judged, _BATCH, options)
     compensator = Compensator(coupling, gram(fitted), gram(judged))
     found: dict[int, np.ndarray] = {}
-    inner = _Inner(coupling) if together else None
+    later = _Later(coupling, fitted.samples) if together else None
     for number, choice in enumerate(choices):
         if progress is not None:
             progress(number, len(choices))
@@ -125,28 +123,27 @@ def measured_losses(
             known[count] = max(lost, *known.values())
             if not lost < HOPELESS:
                 break
-        share = TOGETHER if inner is not None and inner.has(choice) else 1.0
+        share = 1.0 if later is None else later.share(choice)
         found[choice.group.index] = share * interpolated(known, size)
     if progress is not None:
         progress(len(choices), len(choices))
     return found
 
 
-class _Inner:
-    """Groups that lie within a stack: all that reads them is fitted together with what makes them."""
+class _Later:
+    """What fitting layers together later is likely to leave of a group's loss."""
 
-    def __init__(self, coupling: Coupling) -> None:
-        within = within_stacks(coupling)
-        reads = [
-            (consumer.node in within, classes_of(coupling, consumer.source)) for consumer in consumers_of(coupling)
+    def __init__(self, coupling: Coupling, samples: int | None) -> None:
+        left = shares_left(coupling, samples)
+        self._coupling = coupling
+        self._reads = [
+            (left.get(consumer.node, 1.0), classes_of(coupling, consumer.source)) for consumer in consumers_of(coupling)
         ]
-        self._coupling, self._reads = coupling, reads
 
-    def has(self, choice: Choice) -> bool:
-        """Whether a group is one."""
-        removed = self._coupling.removed_classes({choice.group.index: choice.best(choice.counts.least)})
-        mine = [is_within for is_within, classes in self._reads if removed[classes].any()]
-        return bool(mine) and all(mine)
+    def share(self, choice: Choice) -> float:
+        """Less than one where all that reads the group is fitted together with what makes it."""
+        removed = self._coupling.removed_classes({choice.group.index: choice.best(choice.counts.minimum)})
+        return max((share for share, classes in self._reads if removed[classes].any()), default=1.0)
 
 
 def _halves(coupling: Coupling, data: Data) -> tuple[Data, Data]:

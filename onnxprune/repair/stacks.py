@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.repair.places import Place, places
-from onnxprune.runtime.consumers import consumers_of
+from onnxprune.repair.places import Place
 
 LONGEST = 3
 """Layers of a stack: a residual block's, of all usual kinds. Longer ways are cut into parts."""
@@ -44,12 +43,6 @@ def stacks(coupling: Coupling, places: Sequence[Place]) -> list[Stack]:
             way.append(following[id(way[-1])])
         found += [Stack(tuple(part)) for part in _parts(way)]
     return sorted(found, key=lambda stack: stack.places[-1].consumer.node)
-
-
-def within_stacks(coupling: Coupling) -> frozenset[int]:
-    """The nodes that read what another layer of their stack gives."""
-    found = stacks(coupling, places(coupling, consumers_of(coupling, every=True)))
-    return frozenset(place.consumer.node for stack in found for place in stack.places[1:])
 
 
 def _can_be_in_one(place: Place) -> bool:

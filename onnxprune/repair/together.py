@@ -41,6 +41,7 @@ _ELEMENTS = 1 << 26  # of the maps that are held, over all layers and samples
 _USUAL = 512  # samples: where more are given, places and work may grow as they do
 _FEW, _FEWEST = 32, 8  # samples, whatever their places and work, and whatever they hold
 _BATCHES = 8
+_MOST_GAINED, _HALF_GAINED = 0.4, 4.0  # of a stack's error; rows for each weight of the dense model
 Progress = Callable[[int, int], None]
 
 
@@ -112,6 +113,22 @@ def fit_other_weights(
     )
 
 
+def shares_left(coupling: Coupling, samples: int | None) -> dict[int, float]:
+    """About what of the errors that it has before a stack is left with when it is fitted to so many samples.
+
+    By the dense model's node, for those that read what another layer of their stack gives. It is a matter of how many
+    rows there are for each weight: measured with convolutional networks (docs/measured.md).
+    """
+    whole = Pruned(coupling.view, Prediction(coupling, coupling.removed_classes({})))
+    found: dict[int, float] = {}
+    for stack in stacks_left(coupling, whole):
+        repair = _StackRepair(coupling, whole, stack, ())
+        rows = repair.rows(samples) / max(repair.weights, 1)
+        left = 1 - _MOST_GAINED * rows / (rows + _HALF_GAINED)
+        found |= {place.consumer.node: left for place in stack.places[1:]}
+    return found
+
+
 class _StackRepair:
     """An Accumulator (runtime/moments.py) of what a stack reads and should give; `finish` solves, and puts it in."""
 
@@ -140,6 +157,15 @@ class _StackRepair:
         wanted = max(min(share * _PLACES / places, share * _WORK / work), _FEW)
         held = _ELEMENTS / sum(layer.inputs for layer in self._layers.lowerings)
         return min(max(int(min(wanted, share * held)), _FEWEST), there)
+
+    def rows(self, given: int | None) -> int:
+        """How many rows these have for the stack's output."""
+        return self.samples(given) * self._layers.lowerings[-1].places
+
+    @property
+    def weights(self) -> int:
+        """How many weights the stack has."""
+        return sum(matrix.size for matrix in self._weights[::2])
 
     @property
     def reads(self) -> list[tuple[str, str]]:
