@@ -4,8 +4,8 @@ A layer fitted alone gives what it gave in the dense model, as well as its units
 layers, the first one is better off giving something else: what the second can make most of (repair/newton.py). In
 graph order, each stack reads what the stacks before it give by then.
 
-Wang et al., "Towards accurate post-training network quantization via bit-split and stitching" and Li et al., "BRECQ",
-ICLR 2021, arXiv:2102.05426, fit blocks instead of layers when they quantise.
+Li et al., "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", ICLR 2021,
+arXiv:2102.05426, fit blocks instead of layers when they quantise.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class _StackRepair:
         self._source = self._consumers[0].source
         shape = coupling.shapes.shape[first.consumer.source.tensor]
         self._is_image = self._consumers[0].window is not None
-        self._spatial = shape[2:] if self._is_image else (prod(shape) // shape[first.consumer.source.axis] // shape[0],)
+        places = max(prod(shape) // shape[first.consumer.source.axis] // shape[0], 1)
+        self._spatial = shape[2:] if self._is_image else (places,)
         self._target = (DENSE, self._last.output if self._last.total is None else self._last.total)
         shortcut = self._last.shortcut if self._last.total is not None else None
         self._added = None if shortcut is None else (PRUNED, pruned.called(shortcut))

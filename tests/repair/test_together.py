@@ -138,6 +138,21 @@ def test_feed_forward_parts_are_fitted_to_real_tokens() -> None:
     assert missed(found.edited.model, dense, test) < 0.8 * missed(alone.edited.model, dense, test)
 
 
+def test_weights_that_stand_left_of_their_data() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["a", "x"], ["h"], name="a"),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["b", "r"], ["y"], name="b"),
+    ]
+    proto = make_model(nodes, {"x": ("n", 6, 9)}, ["y"], {"a": (24, 6), "b": 0.3 * normal(5, 24, seed=4)})
+    coupling = analyse(proto)
+    data = given(coupling, x=normal(96, 6, 9))
+    _, alone = repaired(coupling, {"a:0": range(14)}, data, together=False)
+    _, found = repaired(coupling, {"a:0": range(14)}, data)
+    test, dense = {"x": normal(64, 6, 9, seed=9)}, coupling.view.model
+    assert missed(found.edited.model, dense, test) < 0.8 * missed(alone.edited.model, dense, test)
+
+
 def test_a_large_input_is_held_in_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
