@@ -16,7 +16,6 @@ layer to the dense outputs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -32,7 +31,7 @@ from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned
 from onnxprune.repair.places import places
-from onnxprune.repair.together import Joined, fit_stacks, stacks_left
+from onnxprune.repair.together import Joined, Progress, fit_stacks, stacks_left
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
@@ -47,8 +46,6 @@ POSITIONS = 256
 BATCHES = 8  # that data is cut into at least, so that some can be held back
 LARGEST_BATCH = 64
 _TOO_FEW = 8  # samples
-Progress = Callable[[int, int], None]
-"""Called with the layers and stacks done, and how many there are."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ _FEW, _FEWEST = 32, 8  # samples, whatever their places and work, and whatever t
 _BATCHES = 8
 _MOST_GAINED, _HALF_GAINED = 0.4, 4.0  # of a stack's error; rows for each weight of the dense model
 Progress = Callable[[int, int], None]
+"""Called with what is done, layers or stacks, and how many there are."""
 
 
 @dataclass(frozen=True)

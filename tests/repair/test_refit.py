@@ -245,6 +245,9 @@ def test_biases_that_are_shared_stay_and_count() -> None:
     assert all((array == 50).all() for array in now.values() if array.ndim == 1)
     assert found.layers[0].before < 10  # of the weights, not of a bias that was forgotten
     np.testing.assert_allclose(now["w"], (dense["w"][:, :4] + dense["w"][:, 4:])[[0, 1, 2, 4, 5]], atol=0.02)
+    _, joined = repaired(coupling, {**HALF, "w:0": [0, 1, 2, 4, 5]}, data)
+    assert any(stack.changed for stack in joined.stacks)
+    assert all((array == 50).all() for array in stored(joined.edited.model).values() if array.ndim == 1)
 
 
 def test_a_bias_that_is_computed_leaves_the_layer_alone() -> None:
