@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.stored import put_array
 from onnxprune.errors import SettingError
 from onnxprune.repair.clipped import fit_behind, share_behind
 from onnxprune.repair.compensate import kept_columns, made_up_for
@@ -52,13 +51,11 @@ class LayerRepair:
     """
 
     def __init__(self, coupling: Coupling, pruned: Pruned, place: Place, sampling: Sampling) -> None:
-        self._coupling, self._pruned, self._place, self._sampling = coupling, pruned.view, place, sampling
+        self._coupling, self._pruned, self._place, self._sampling = coupling, pruned, place, sampling
         self.node = place.consumer.node
         self._rows = pruned.consumer(place.rows)
-        self._own = pruned.consumer(place.consumer)
         self._shortcut = None if place.shortcut is None else pruned.called(place.shortcut)
         self._take = pruned.taken(place)
-        self._bias = None if place.bias is None else pruned.bias(place, place.bias)
         self._pairs: PairReader | None = None
         kept = kept_columns(coupling, pruned.prediction.removed, place.rows)
         self._columns = kept if place.rows.groups == 1 and len(kept) < place.rows.features else None
@@ -95,19 +92,13 @@ class LayerRepair:
         dense = [part.result() for part in self._dense]
         moments, samples = self._moments(dense), self._samples
         self._pairs, self._parts, self._dense, self._samples = None, [], [], []
-        place, gain = self._place, self._place.consumer.gain
+        place = self._place
         if len(moments) < _FITTED_AND_HELD:
             raise SettingError(
                 f"{place.consumer.title} cannot be re-fitted: the data make a single batch, and none can be held back",
                 remedy="give more samples, or --no-repair",
             )
-        stored = self._pruned.model.array(self._pruned.constants[place.weight])
-        weight = self._own.matrix(stored.astype(np.float64)) * gain
-        blocks, _, outputs = weight.shape
-        old, bias = None, np.zeros((blocks, outputs))
-        if place.bias is not None and self._bias is not None:
-            old = self._pruned.model.array(self._pruned.constants[self._bias])
-            bias = old.astype(np.float64).reshape(blocks, outputs) * place.bias.factor
+        weight, bias = self._pruned.weights(place)
         is_free = place.free_bias is not None
         sliced = start = weight, bias
         found = fit(moments[0], moments[1], *sliced, free_bias=is_free)
@@ -123,10 +114,7 @@ class LayerRepair:
             error = partial(share_behind, place.bounds, samples[1])
         changed = found.ridge is not None or start is not sliced
         if changed:
-            put_array(self._pruned, place.weight, self._own.from_matrix(found.weight / gain, stored))
-            if place.free_bias is not None and old is not None:
-                fresh = (found.bias / place.free_bias.factor).reshape(old.shape).astype(old.dtype)
-                put_array(self._pruned, place.free_bias.name, fresh)
+            self._pruned.put(place, found.weight, found.bias)
         after = found.after if found.ridge is not None else error(*start)
         return Refit(place.consumer.title, error(*sliced), after, found.ridge, changed)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnxprune.edit.prediction import Prediction
+from onnxprune.edit.stored import put_array
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
 from onnxprune.runtime.consumers import Consumer
@@ -43,6 +44,28 @@ class Pruned:
         """The pruned model's name of a place's bias: uses of a shared vector may have been cut into several."""
         node = self.view.producer[place.consumer.output[0]] if place.consumer.output else None
         return bias.name if bias.own or node is None else self.view.identity_source(node.inputs[BIAS_INPUT])
+
+    def weights(self, place: Place) -> tuple[np.ndarray, np.ndarray]:
+        """The place's matrix [groups, D, K] and bias [groups, K] as they are now, all factors in them (float64)."""
+        consumer = self.consumer(place.consumer)
+        matrix = consumer.matrix(self._stored(place.weight).astype(np.float64)) * consumer.gain
+        bias = np.zeros((len(matrix), matrix.shape[2]))
+        if place.bias is not None:
+            known = self._stored(self.bias(place, place.bias)).astype(np.float64)
+            bias = known.reshape(bias.shape) * place.bias.factor
+        return matrix, bias
+
+    def put(self, place: Place, matrix: np.ndarray, bias: np.ndarray) -> None:
+        """Other weights for it, in the types that are stored; the bias where it may change."""
+        consumer = self.consumer(place.consumer)
+        put_array(self.view, place.weight, consumer.from_matrix(matrix / consumer.gain, self._stored(place.weight)))
+        if place.free_bias is not None:
+            old = self._stored(place.free_bias.name)
+            fresh = (bias / place.free_bias.factor).reshape(old.shape).astype(old.dtype)
+            put_array(self.view, place.free_bias.name, fresh)
+
+    def _stored(self, name: str) -> np.ndarray:
+        return self.view.model.array(self.view.constants[name])
 
     def taken(self, place: Place) -> np.ndarray | None:
         """Of what the place gives in the dense model, the indices (int64) that are left; None where all are."""

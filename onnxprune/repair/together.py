@@ -19,7 +19,6 @@ import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit.prediction import Prediction
-from onnxprune.edit.stored import put_array
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.lowering import Lowering
@@ -228,30 +227,16 @@ class _StackRepair:
         """The stack's weights as they are, and which of them may change."""
         weights: Weights = []
         free: list[np.ndarray | bool] = []
-        for place, consumer in zip(self._stack.places, self._consumers, strict=True):
-            stored = self._stored(place.weight)
-            matrix = consumer.matrix(stored.astype(np.float32)) * np.float32(consumer.gain)
-            bias = np.zeros((len(matrix), matrix.shape[2]), np.float32)
-            if place.bias is not None:
-                known = self._stored(self._pruned.bias(place, place.bias)).astype(np.float32)
-                bias = known.reshape(bias.shape) * np.float32(place.bias.factor)
+        for place in self._stack.places:
+            matrix, bias = (array.astype(np.float32) for array in self._pruned.weights(place))
             weights += [matrix, bias]
             free += [matrix != 0 if place.weight in self._zeros else True, place.free_bias is not None]
         return weights, free
 
     def _put(self, found: Together) -> None:
         pairs = zip(found.weights[::2], found.weights[1::2], strict=True)
-        for place, consumer, (matrix, bias) in zip(self._stack.places, self._consumers, pairs, strict=True):
-            stored = self._stored(place.weight)
-            fresh = consumer.from_matrix(matrix / np.float32(consumer.gain), stored)
-            put_array(self._pruned.view, place.weight, fresh)
-            if place.free_bias is not None:
-                old = self._stored(place.free_bias.name)
-                shifted = (bias / np.float32(place.free_bias.factor)).reshape(old.shape).astype(old.dtype)
-                put_array(self._pruned.view, place.free_bias.name, shifted)
-
-    def _stored(self, name: str) -> np.ndarray:
-        return self._pruned.view.model.array(self._pruned.view.constants[name])
+        for place, (matrix, bias) in zip(self._stack.places, pairs, strict=True):
+            self._pruned.put(place, matrix, bias)
 
 
 def _joined(parts: Sequence[Maps]) -> Maps:
