@@ -39,7 +39,7 @@ class Repairing:
         typer.Option(
             "--together/--no-together",
             rich_help_panel="Repair",
-            help="Then fit layers with a Relu or Clip between them together; takes as long again, or longer.",
+            help="Then fit the layers of whole blocks together; takes as long again, or longer.",
         ),
     ] = True
 
@@ -55,7 +55,7 @@ class Repair:
     given: Calibrating
     together: bool = True
     layers: tuple[Refit, ...] = ()
-    stacks: tuple[Joined, ...] = ()
+    sections: tuple[Joined, ...] = ()
 
     def __call__(self, edited: Edited) -> Edited:
         """The same with other weights."""
@@ -67,12 +67,12 @@ class Repair:
                 seed=self.here.seed, mask=self.given.mask_input, batch=self.given.batch,
                 together=self.together, options=self.here.options, progress=progress,
             )  # fmt: skip
-        self.layers, self.stacks = repaired.layers, repaired.stacks
+        self.layers, self.sections = repaired.layers, repaired.sections
         return repaired.edited
 
     def show(self) -> None:
         """Say what was done: one line, and with -v a table by layer."""
-        from onnxprune.cli.tables import repair_table, stack_table, together
+        from onnxprune.cli.tables import repair_table, section_table, together
 
         layers = [layer for layer in self.layers if not layer.is_norm]
         norms = len(self.layers) - len(layers)
@@ -87,12 +87,12 @@ class Repair:
             f"re-fitted {len(fitted)} of {len(layers)} layers on {self.data.origin}; "
             f"the error of their outputs, on samples held back: {before:.1%} before, {after:.1%} after (median)"
         )
-        joined = [stack for stack in self.stacks if stack.changed]
+        joined = [section for section in self.sections if section.changed]
         if joined:
             self.here.say_plain(together(joined))
         if self.here.verbose:
             self.here.say(repair_table(layers))
-            self.here.say(stack_table(self.stacks))
+            self.here.say(section_table(self.sections))
 
     def as_json(self) -> dict[str, Any]:
         """What was done to each layer, for a machine."""
@@ -102,7 +102,7 @@ class Repair:
         ]
         joined = [
             {"layers": x.title, "changed": x.changed, "error_before": x.before, "error_after": x.after}
-            for x in self.stacks
+            for x in self.sections
         ]
         return {"repair": rows, "fitted_together": joined}
 

@@ -44,7 +44,7 @@ class Sparse:
     method: str
     repaired: bool
     fitted: tuple[Fitted, ...]
-    stacks: tuple[Joined, ...]
+    sections: tuple[Joined, ...]
     moved: tuple[Moved, ...]
     notes: tuple[str, ...]
 
@@ -57,7 +57,7 @@ class Sparse:
             ],
             "left": [{"weight": item.weight.name, "why": item.why} for item in self.wanted.left],
             "fitted": [asdict(item) for item in self.fitted],
-            "fitted_together": [asdict(item) for item in self.stacks],
+            "fitted_together": [asdict(item) for item in self.sections],
             "permuted": [asdict(item) for item in self.moved],
             "notes": list(self.notes),
         }  # fmt: skip
@@ -106,13 +106,24 @@ def run(
     if data is None or not looks:
         model = _masked(coupling.view.model, coupling.view, wanted)
         fitted: tuple[Fitted, ...] = ()
-        stacks: tuple[Joined, ...] = ()
+        sections: tuple[Joined, ...] = ()
         more: tuple[str, ...] = ()
     else:
         model, fitted, more = _fitted(here, coupling, wanted, method, repair, ways, calibrating, data)
-        stacks = _together(here, coupling, wanted, model, calibrating, data) if repair and ways.together else ()
+        sections = _together(here, coupling, wanted, model, calibrating, data) if repair and ways.together else ()
     return Sparse(
-        loaded, coupling.view, bindings, model, request, wanted, method, repair, fitted, stacks, moved, (*notes, *more)
+        loaded,
+        coupling.view,
+        bindings,
+        model,
+        request,
+        wanted,
+        method,
+        repair,
+        fitted,
+        sections,
+        moved,
+        (*notes, *more),
     )
 
 

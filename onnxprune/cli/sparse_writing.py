@@ -118,7 +118,7 @@ def _show(here: Session, made: Sparse, found: dict[str, Any], store: str) -> Non
         here.say_plain(f"  {note}")
     if len(notes) < len(made.notes):
         here.say_plain(f"  and {len(made.notes) - len(notes)} further notes; -v shows all")
-    joined = [stack for stack in made.stacks if stack.changed]
+    joined = [section for section in made.sections if section.changed]
     if joined:
         here.say_plain(together(joined))
     before, after = found["bytes"]["before"], found["bytes"]["after"]

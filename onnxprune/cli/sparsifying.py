@@ -71,7 +71,7 @@ class Ways:
         bool,
         _option(
             _METHOD, "--together/--no-together",
-            help="After that fit layers with a Relu or Clip between them together; takes several times as long.",
+            help="After that fit the layers of whole blocks together; takes several times as long.",
         ),
     ] = False  # fmt: skip
     permute: Annotated[bool, _option(_METHOD, "--permute", help="First reorder channels so that 2:4 keeps more.")] = (

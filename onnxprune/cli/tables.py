@@ -109,17 +109,18 @@ def repair_table(layers: Sequence[Refit]) -> Table:
     return _errors("Re-fitted layers", "layer", [(x.layer, x.before, x.after, x.changed) for x in layers])
 
 
-def stack_table(stacks: Sequence[Joined]) -> Table:
-    """The error behind each stack before and after its layers were fitted together."""
-    return _errors("Fitted together", "layers", [(x.title, x.before, x.after, x.changed) for x in stacks])
+def section_table(sections: Sequence[Joined]) -> Table:
+    """The error behind each section before and after its layers were fitted together."""
+    return _errors("Fitted together", "layers", [(x.title, x.before, x.after, x.changed) for x in sections])
 
 
-def together(stacks: Sequence[Joined]) -> str:
-    """What became of stacks that have changed, in one line."""
-    before, after = median(stack.before for stack in stacks), median(stack.after for stack in stacks)
+def together(sections: Sequence[Joined]) -> str:
+    """What became of sections that have changed, in one line."""
+    before, after = median(section.before for section in sections), median(section.after for section in sections)
+    longest = max(section.layers for section in sections)
     return (
-        f"fitted {sum(stack.layers for stack in stacks)} layers together with their neighbours, in {len(stacks)} "
-        f"stacks; the error behind these: {before:.1%} before, {after:.1%} after (median)"
+        f"fitted layers together, up to {longest} at a time, in {len(sections)} sections; the error behind these: "
+        f"{before:.1%} before, {after:.1%} after (median)"
     )
 
 

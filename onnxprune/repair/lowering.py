@@ -41,6 +41,11 @@ class Lowering:
         return math.prod(self.output)
 
     @property
+    def work(self) -> int:
+        """Multiply-accumulates for each channel of one sample's output."""
+        return self.features * self.places
+
+    @property
     def is_plain(self) -> bool:
         """Whether what is read at a place is what stands there."""
         return self._window is None or self._window.is_point

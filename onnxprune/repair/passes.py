@@ -11,9 +11,10 @@ from onnxprune.edit.stored import put_array
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.places import BIAS_INPUT, Bias, Place
 from onnxprune.runtime.consumers import Consumer
-from onnxprune.runtime.data import Batch
+from onnxprune.runtime.data import Batch, Data
 
 DENSE, PRUNED = "dense", "pruned"
+LARGEST_BATCH = 64
 _HELD_BACK = 8  # one batch of so many
 
 
@@ -77,3 +78,8 @@ class Pruned:
 def is_held_back(batch: Batch, size: int) -> bool:
     """Whether a batch of data that comes in batches of `size` is one to judge by, not to fit to."""
     return batch.first // max(size, 1) % _HELD_BACK == 1
+
+
+def largest_batch(data: Data) -> int:
+    """The largest batch, of LARGEST_BATCH at most, of which there are enough for one to be held back."""
+    return LARGEST_BATCH if data.samples is None else min(LARGEST_BATCH, max(1, data.samples // _HELD_BACK))

@@ -29,9 +29,9 @@ from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
-from onnxprune.repair.passes import DENSE, PRUNED, Pruned
+from onnxprune.repair.passes import DENSE, LARGEST_BATCH, PRUNED, Pruned, largest_batch
 from onnxprune.repair.places import places
-from onnxprune.repair.together import Joined, Progress, fit_stacks, stacks_left
+from onnxprune.repair.together import Joined, Progress, fit_sections, sections_left
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 POSITIONS = 256
 """Places that each sample adds to a layer's rows, unless told otherwise."""
-BATCHES = 8  # that data is cut into at least, so that some can be held back
-LARGEST_BATCH = 64
 _TOO_FEW = 8  # samples
 
 
@@ -54,7 +52,7 @@ class Repaired:
 
     edited: Edited
     layers: tuple[Refit, ...]
-    stacks: tuple[Joined, ...] = ()
+    sections: tuple[Joined, ...] = ()
 
 
 def refit(
@@ -73,7 +71,7 @@ def refit(
 ) -> Repaired:
     """Re-fit every layer from the first one on that has lost inputs, where that helps on samples held back.
 
-    Then, if `together`, the layers of each stack at once (repair/together.py).
+    Then, if `together`, the layers of each section at once (repair/together.py).
 
     `edited` is what carrying out `plan` made of the coupling's model. `positions` limits the places that each sample
     adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. An eighth of the batches is held back to choose
@@ -91,8 +89,8 @@ def refit(
     view = GraphView(pruned.model, coupling.view)
     here = Pruned(view, prediction, {block.exit: block.entry for block in blocks_called(coupling, plan.dropped)})
     todo = _affected(coupling, here, Sampling(positions, seed))
-    batch = min(batch or LARGEST_BATCH, _largest(data))
-    due = stacks_left(coupling, here, min(repair.node for repair in todo)) if together and todo else []
+    batch = min(batch or LARGEST_BATCH, largest_batch(data))
+    due = sections_left(coupling, here, min(repair.node for repair in todo)) if together and todo else []
     told = partial(_tell, progress, len(todo) + len(due))
     done: list[Refit] = []
     for number, repair in enumerate(todo):
@@ -105,7 +103,7 @@ def refit(
         done.append(repair.finish())
         log.debug("%s", done[-1])
     tell = partial(told, len(todo))
-    joined = fit_stacks(coupling, here, due, data, mask=mask, batch=batch, options=options, progress=tell)
+    joined = fit_sections(coupling, here, due, data, batch=batch, seed=seed, mask=mask, options=options, progress=tell)
     return Repaired(pruned, tuple(done), joined)
 
 
@@ -131,11 +129,6 @@ def _affected(coupling: Coupling, pruned: Pruned, sampling: Sampling) -> list[La
 
 def _has_lost(pruned: Pruned, source: Source) -> bool:
     return pruned.prediction.length((source.tensor, -1, -1), source.axis, source.size) < source.size
-
-
-def _largest(data: Data) -> int:
-    """The largest batch that leaves BATCHES of them."""
-    return LARGEST_BATCH if data.samples is None else max(1, data.samples // BATCHES)
 
 
 def _check_enough(data: Data, samples: int | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxprune.coupling.coupling import Coupling
+from onnxprune.graph.view import Node
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,15 @@ def bounds_behind(coupling: Coupling, name: str) -> Bounds | None:
     """What a value is clipped to before anything else reads it; None where it is not."""
     view = coupling.view
     readers = view.consumers.get(name, ())
-    if len(readers) != 1 or view.leaves(name) or readers[0][1] != 0 or readers[0][0].domain:
+    if len(readers) != 1 or view.leaves(name) or readers[0][1] != 0:
         return None
-    node = readers[0][0]
+    return bounds_of(coupling, readers[0][0])
+
+
+def bounds_of(coupling: Coupling, node: Node) -> Bounds | None:
+    """What a Relu or Clip clips to, None where that is computed from data; None for any other node."""
+    if node.domain:
+        return None
     if node.op == "Relu":
         return Bounds(0.0)
     if node.op != "Clip":

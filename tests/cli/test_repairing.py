@@ -69,7 +69,7 @@ def test_layers_are_fitted_together_unless_that_is_left_out(command: Command, tm
     assert any(row["changed"] and row["error_after"] < row["error_before"] for row in both.json["fitted_together"])
     assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
     said = command("prune", DIGITS, "-o", "c.onnx", *options, "-v").out
-    assert "layers together with their neighbours" in said
+    assert "fitted layers together, up to " in said
     assert "Fitted together" in said
 
 

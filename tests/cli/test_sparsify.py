@@ -62,15 +62,15 @@ def test_fitted_together_zeros_stay(command: Command, residual: Path, tmp_path: 
     alone, both = (command(*asked, *more, "--json") for more in (("-o", "a.onnx"), ("-o", "b.onnx", "--together")))
     assert (alone.code, both.code) == (0, 0), both.err
     assert alone.json["fitted_together"] == []
-    (stack,) = both.json["fitted_together"]
-    assert stack["changed"] is True
-    assert stack["after"] < 0.98 * stack["before"]
+    (section,) = both.json["fitted_together"]
+    assert section["changed"] is True
+    assert section["after"] < 0.98 * section["before"]
     assert both.json["zeros"] == alone.json["zeros"]
     one, other = arrays(tmp_path / "a.onnx"), arrays(tmp_path / "b.onnx")
     assert all(np.array_equal(one[name] == 0, other[name] == 0) for name in one if one[name].ndim > 1)
     assert not all(np.array_equal(one[name], other[name]) for name in one)
     said = command(*asked, "-o", "c.onnx", "--together", "-q").out + command(*asked, "-o", "d.onnx", "--together").out
-    assert "layers together with their neighbours" in said
+    assert "fitted layers together, up to " in said
 
 
 def test_layers_can_have_their_own(command: Command, residual: Path) -> None:

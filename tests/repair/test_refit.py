@@ -125,7 +125,7 @@ def test_where_nothing_went_nothing_changes(coupling: Coupling) -> None:
 def test_progress_is_told(coupling: Coupling) -> None:
     told: list[tuple[int, int]] = []
     repaired(coupling, HALF, given(coupling, x=normal(16, 3, 6, 6)), progress=lambda *now: told.append(now))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]  # two layers, and the stack of all three
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]  # two layers, and the section of all three
 
 
 def test_a_shortcut_is_made_up_for_by_the_layer_that_it_is_added_to() -> None:
@@ -246,7 +246,7 @@ def test_biases_that_are_shared_stay_and_count() -> None:
     assert found.layers[0].before < 10  # of the weights, not of a bias that was forgotten
     np.testing.assert_allclose(now["w"], (dense["w"][:, :4] + dense["w"][:, 4:])[[0, 1, 2, 4, 5]], atol=0.02)
     _, joined = repaired(coupling, {**HALF, "w:0": [0, 1, 2, 4, 5]}, data)
-    assert any(stack.changed for stack in joined.stacks)
+    assert any(section.changed for section in joined.sections)
     assert all((array == 50).all() for array in stored(joined.edited.model).values() if array.ndim == 1)
 
 

@@ -1,4 +1,4 @@
-"""Stacks of a model fitted together: better than layer by layer, zeros and what has no part in it stay."""
+"""Sections of a model fitted together: better than layer by layer, zeros and what has no part in it stay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from onnx import helper
 from onnxprune.analyse import analyse
 from onnxprune.graph.model import Model
 from onnxprune.repair import together
-from onnxprune.repair.newton import fit_together
+from onnxprune.repair.descent import fit_together
 from onnxprune.repair.together import fit_other_weights
 from tests.support.models import make_model
+from tests.support.oracle import run
 from tests.support.repairing import given, missed, normal, repaired, stored
 
 TEST = {"x": normal(32, 3, 8, 8, seed=9)}
@@ -26,7 +27,12 @@ def residual(*, late_shortcut: bool = False) -> onnx.ModelProto:
         helper.make_node("Conv", ["x", "stem", "sb"], ["s"], name="stem"),
         helper.make_node("Relu", ["s"], ["v0"]),
     ]
-    weights: dict[str, Any] = {"stem": (8, 3, 1, 1), "sb": (8,), "head": (4, 8, 1, 1), "two": np.float32([0.5])}
+    weights: dict[str, Any] = {
+        "stem": (8, 3, 1, 1),
+        "sb": (8,),
+        "head": (4, 8, 1, 1),
+        "two": np.full((8, 1, 1), np.float32(0.5)),
+    }
     for k in range(2):
         shortcut = helper.make_node("Mul", [f"v{k}", "two"], [f"m{k}"])
         block = [
@@ -54,9 +60,9 @@ def test_blocks_come_nearer_than_layer_by_layer(late_shortcut: bool) -> None:
     data = given(coupling, x=normal(128, 3, 8, 8))
     _, alone = repaired(coupling, KEPT, data, together=False)
     _, found = repaired(coupling, KEPT, data)
-    assert alone.stacks == ()
-    assert [stack.layers for stack in found.stacks] == [2, 2]
-    assert all(stack.changed and stack.after < 0.9 * stack.before for stack in found.stacks)
+    assert alone.sections == ()
+    assert [section.layers for section in found.sections] == [2, 3]
+    assert all(section.changed and section.after < 0.9 * section.before for section in found.sections)
     dense = coupling.view.model
     assert missed(found.edited.model, dense, TEST) < 0.8 * missed(alone.edited.model, dense, TEST)
 
@@ -93,7 +99,7 @@ def test_zeros_stay_and_the_rest_makes_up_for_them() -> None:
     found = fit_other_weights(
         coupling, model, given(coupling, x=normal(128, 3, 8, 8)), set(masks), progress=lambda *now: told.append(now)
     )
-    assert [stack.title for stack in found] == ["up0 to down0", "up1 to down1"]
+    assert [section.title for section in found] == ["up0 to down0", "up1 to head"]
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert missed(model, coupling.view.model, TEST) < 0.6 * before
     now = stored(model)
@@ -134,7 +140,7 @@ def test_feed_forward_parts_are_fitted_to_real_tokens() -> None:
     _, found = repaired(coupling, kept, clean, **how)
     test = {"x": normal(64, 5, 6, seed=9), "mask": (normal(64, 5) > 0).astype(np.int64)}
     dense = coupling.view.model
-    assert [stack.layers for stack in found.stacks] == [2]
+    assert [section.layers for section in found.sections] == [2]
     assert missed(found.edited.model, dense, test) < 0.8 * missed(alone.edited.model, dense, test)
 
 
@@ -156,20 +162,45 @@ def test_weights_that_stand_left_of_their_data() -> None:
 def test_a_large_input_is_held_in_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def counted(layers: Any, weights: Any, free: Any, fitted: Any, held: Any) -> Any:
-        seen.append(fitted.read.shape[-1] + held.read.shape[-1])
-        return fit_together(layers, weights, free, fitted, held)
+    def counted(problem: Any, weights: Any, free: Any, fitted: Any, held: Any, **how: Any) -> Any:
+        seen.append(sum(part.samples for part in (*fitted, *held)))
+        return fit_together(problem, weights, free, fitted, held, **how)
 
     monkeypatch.setattr(together, "fit_together", counted)
     coupling = analyse(residual())
     data = given(coupling, x=normal(128, 3, 8, 8))
     repaired(coupling, KEPT, data)
-    # 8 and 10 channels of 8 x 8 are read
-    monkeypatch.setattr(together, "_ELEMENTS", 18 * 64 * 20)
+    # 8 channels of 8 x 8 are read, and as many of the shortcut
+    monkeypatch.setattr(together, "_ELEMENTS", 16 * 64 * 20)
     repaired(coupling, KEPT, data)
     monkeypatch.setattr(together, "_ELEMENTS", 1)
     repaired(coupling, KEPT, data)
     assert seen == [128, 128, 20, 20, 8, 8]
+
+
+def test_steps_follow_from_work_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert together._steps(10**6, 200) == 640
+    assert together._steps(10**6, 1024) == 1280
+    assert together._steps(10**9, None) == 5 * 10**12 // (10**9 * 24)
+    assert together._steps(10**12, 512) == 64
+
+
+def test_the_samples_that_judge_are_those_that_no_layer_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[np.ndarray] = []
+
+    def counted(problem: Any, weights: Any, free: Any, fitted: Any, held: Any, **how: Any) -> Any:
+        judged.append(np.concatenate([part.given[0] for part in held], axis=-1))
+        return fit_together(problem, weights, free, fitted, held, **how)
+
+    monkeypatch.setattr(together, "fit_together", counted)
+    coupling = analyse(residual())
+    x = normal(96, 3, 8, 8)
+    repaired(coupling, KEPT, given(coupling, x=x))  # in batches of 12: the second one of eight
+    dense = coupling.view.model.to_proto()
+    dense.graph.output.append(onnx.ValueInfoProto(name="v0"))
+    expected = run(Model(dense), {"x": x[12:24]})[1]  # behind the stem, which has lost nothing
+    assert judged[0].shape[-1] == 12
+    np.testing.assert_allclose(np.moveaxis(judged[0], -1, 0), expected, atol=1e-5)
 
 
 def test_a_model_whose_batch_is_fixed() -> None:
@@ -177,4 +208,4 @@ def test_a_model_whose_batch_is_fixed() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
     coupling = analyse(proto)
     _, found = repaired(coupling, KEPT, given(coupling, x=normal(64, 3, 8, 8)))
-    assert all(stack.changed for stack in found.stacks)  # four batches: the second judges
+    assert all(section.changed for section in found.sections)  # four batches: the second judges

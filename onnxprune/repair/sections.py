@@ -1,0 +1,320 @@
+"""Which layers are fitted together: parts of the graph that nothing else reads anything of but their output.
+
+Inside are layers, activations, sums and products, and what moves elements elsewhere (a shortcut's Slice or Pad). What
+is read from around is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnxprune.coupling.coupling import Coupling
+from onnxprune.errors import ModelError
+from onnxprune.graph.view import GraphView, Node
+from onnxprune.repair.activations import Curve, curve_of
+from onnxprune.repair.lowering import Lowering
+from onnxprune.repair.passes import Pruned
+from onnxprune.repair.places import Place
+from onnxprune.repair.program import Bend, Layer, Move, Product, Program, Step, Sum
+from onnxprune.runtime.bounds import Bounds, bounds_of
+from onnxprune.runtime.fixed import fixed_value
+from onnxprune.runtime.ort import RunOptions, make_session, run
+
+_MOVERS = frozenset({"Slice", "Pad", "Identity"})
+_EXACT = 1 << 24  # numbers that float32 tells apart
+
+
+_Shape = tuple[int, ...]
+_Made = tuple[Step | None, _Shape]
+_Build = Callable[[tuple[int, ...], Sequence[_Shape]], _Made]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Makes a value of those numbered `reads`: `build` gives the step, for their shapes [C, *spatial], and its shape.
+
+    No step, where they do not go together.
+    """
+
+    reads: tuple[int, ...]
+    build: _Build
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the pruned model; `places` are its layers in order.
+
+    It reads the values `reads`, whose channels lie on `axes`, of the pruned model. Values are numbered as a Program's.
+    """
+
+    places: tuple[Place, ...]
+    reads: tuple[str, ...]
+    axes: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def title(self) -> str:
+        """The layers, first to last."""
+        return f"{self.places[0].consumer.title} to {self.places[-1].consumer.title}"
+
+    @property
+    def last(self) -> Place:
+        """The layer behind which the output is."""
+        return self.places[-1]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether maps have the spatial axes of a convolution's."""
+        return self.places[0].consumer.window is not None
+
+    def program(self, shapes: Sequence[_Shape]) -> Program | None:
+        """The steps, for values read whose maps have the `shapes` [C, *spatial]; None where they do not go together."""
+        there, steps = list(shapes), list[Step]()
+        for piece in self.pieces:
+            step, shape = piece.build(piece.reads, [there[read] for read in piece.reads])
+            if step is None:
+                return None
+            steps.append(step)
+            there.append(shape)
+        return Program(len(shapes), tuple(steps))
+
+
+def sections(coupling: Coupling, pruned: Pruned, places: Sequence[Place], longest: int) -> list[Section]:
+    """Sections of two to `longest` layers among `places`, in graph order, each as long as can be; they may overlap."""
+    able = [place for place in places if _can_be_in_one(place)]
+    order = pruned.view.producer
+    able.sort(key=lambda place: order[_made(place)].index)
+    found: list[Section] = []
+    start = done = 0
+    while start < len(able):
+        ends = {
+            stop: section
+            for stop in range(start + 2, min(start + longest, len(able)) + 1)
+            if (section := _section(coupling, pruned, able[start:stop])) is not None
+        }
+        stop = max(ends, default=start + 1)
+        if stop in ends and stop > done:  # not a part of the one before
+            found.append(ends[stop])
+            done = stop
+        start = _next(ends, start, stop)
+    return found
+
+
+def _next(ends: Collection[int], start: int, stop: int) -> int:
+    """Where the section behind one that ends at `stop` begins: in its second half, where a part of it ends."""
+    return max((end for end in ends if end < stop and 2 * (end - start) > stop - start), default=stop)
+
+
+def _can_be_in_one(place: Place) -> bool:
+    consumer = place.consumer
+    is_forward = consumer.window is None or not consumer.window.transposed
+    return not place.pooled and is_forward and consumer.source.zero is None and consumer.source.scale is None
+
+
+def _made(place: Place) -> str:
+    """What the layer itself gives, before a bias that is added behind it."""
+    assert place.consumer.output is not None
+    return place.consumer.output[0]
+
+
+def _section(coupling: Coupling, pruned: Pruned, places: Sequence[Place]) -> Section | None:
+    """The part of the graph from these layers on to behind the last one, if it is one by itself and has no others."""
+    last = places[-1]
+    tracer = _Tracer(coupling, pruned, places)
+    end = last.output if last.total is None else last.total
+    if len({place.consumer.window is None for place in places}) > 1 or not tracer.trace(end):
+        return None
+    if not tracer.has_all or tracer.is_read_outside(end):
+        return None
+    return Section(tuple(places), *tracer.result())
+
+
+class _Tracer:
+    """Follows what layers give on to one value."""
+
+    def __init__(self, coupling: Coupling, pruned: Pruned, places: Sequence[Place]) -> None:
+        self._coupling, self._pruned, self._view = coupling, pruned, pruned.view
+        self._layers = {place.output: place for place in places}
+        self._numbers = {place.output: number for number, place in enumerate(places)}
+        self._begin = min(self._view.producer[_made(place)].index for place in places)
+        self._depends: dict[str, bool] = {}
+        self._pieces: dict[str, tuple[tuple[str, ...], _Build]] = {}
+        self._axes: dict[str, int] = {}
+
+    def trace(self, name: str) -> bool:
+        """Follow back what has a part in a value; False where there is a node that no step stands for."""
+        if name in self._depends:
+            return True
+        place = self._layers.get(name)
+        if place is not None:
+            source = self._pruned.called(place.consumer.source.tensor)
+            if not self.trace(source):
+                return False
+            self._axes.setdefault(source, place.consumer.source.axis)
+            build = partial(_layer, self._pruned, place, self._numbers[name])
+            return self._put(name, (source,), build, place.axis)
+        node = self._view.producer.get(name)
+        self._depends[name] = False
+        if node is None or node.index < self._begin:
+            return True
+        read = [value for value in node.inputs if value and value not in self._view.fixed]
+        if not all(self.trace(value) for value in read):
+            return False
+        if not any(self._depends[value] for value in read):
+            return True
+        return self._follow(name, node, read)
+
+    def _follow(self, name: str, node: Node, read: Sequence[str]) -> bool:
+        if not node.scope.is_main or node.bodies or node.domain or len(node.outputs) > 1:
+            return False
+        axis = next(self._axes[value] for value in read if self._depends[value])
+        if node.op in _PAIRS and len(read) == 2:
+            for value in read:
+                self._axes.setdefault(value, axis)
+            same = {self._coupling.shapes.shape.get(value) for value in (*read, name)}
+            return len(same) == 1 and self._put(name, tuple(read), _PAIRS[node.op], axis)
+        if len(read) > 1:
+            return False
+        build = self._alone(node)
+        return build is not None and self._put(name, tuple(read), build, axis)
+
+    def _alone(self, node: Node) -> _Build | None:
+        """What makes the step of a node with one value that is no constant."""
+        bounds = bounds_of(self._coupling, node)
+        curve = curve_of(node) if bounds is None else partial(_clipped, bounds)
+        curve = _with_scalar(self._view, node) if curve is None else curve
+        if curve is not None:
+            return partial(_bend, curve)
+        return (
+            partial(_move, self._view, node) if node.op in _MOVERS and node.inputs[0] not in self._view.fixed else None
+        )
+
+    def _put(self, name: str, reads: tuple[str, ...], build: _Build, axis: int) -> bool:
+        self._depends[name] = True
+        self._pieces[name] = reads, build
+        self._axes[name] = axis
+        return True
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all layers have a part in it."""
+        return self._layers.keys() <= self._pieces.keys()
+
+    def is_read_outside(self, end: str) -> bool:
+        """Whether anything else reads what is made inside, but for the value `end`."""
+        inside = {self._view.producer[name].index for name in self._pieces}
+        inside |= {self._view.producer[_made(place)].index for place in self._layers.values()}
+        return any(
+            self._view.leaves(name)
+            or any(reader.index not in inside for reader, _ in self._view.consumers.get(name, ()))
+            for name in self._pieces
+            if name != end
+        )
+
+    def result(self) -> tuple[tuple[str, ...], tuple[int, ...], tuple[Piece, ...]]:
+        """See Section."""
+        given = dict.fromkeys(value for reads, _ in self._pieces.values() for value in reads)
+        outer = [value for value in given if value not in self._pieces]
+        numbers = {name: number for number, name in enumerate([*outer, *self._pieces])}
+        pieces = [Piece(tuple(numbers[read] for read in reads), build) for reads, build in self._pieces.values()]
+        return tuple(outer), tuple(self._axes[name] for name in outer), tuple(pieces)
+
+
+def _layer(pruned: Pruned, place: Place, number: int, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    lowering = Lowering(pruned.consumer(place.consumer), shapes[0][1:])
+    outputs = pruned.weights(place)[1].size
+    return Layer(reads, number, lowering, outputs), (outputs, *lowering.output)
+
+
+def _bend(curve: Curve, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    return Bend(reads, curve), shapes[0]
+
+
+def _sum(reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    return (Sum(reads) if len(set(shapes)) == 1 else None), shapes[0]
+
+
+def _product(reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    return (Product(reads) if len(set(shapes)) == 1 else None), shapes[0]
+
+
+_PAIRS: Mapping[str, _Build] = {"Add": _sum, "Mul": _product}
+
+
+def _move(view: GraphView, node: Node, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    index = _moved_to(view, node, shapes[0])
+    return (None, shapes[0]) if index is None else (Move(reads, index, shapes[0]), index.shape)
+
+
+def _clipped(bounds: Bounds, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return bounds.clip(x), (x > bounds.low) & (x < bounds.high)
+
+
+def _with_scalar(view: GraphView, node: Node) -> Curve | None:
+    """A sum, difference, product or quotient with one stored number."""
+    if node.op not in _WITH_SCALAR or len(node.inputs) != 2:
+        return None
+    position = int(node.inputs[1] in view.fixed)
+    value = fixed_value(view, node.inputs[position]) if node.inputs[position] in view.fixed else None
+    if value is None or value.size != 1 or (node.op == "Div" and position == 0):
+        return None
+    number = np.float32(value.reshape(-1)[0])
+    return partial(_WITH_SCALAR[node.op], number=number, sign=np.float32(1 if position else -1))
+
+
+def _plus(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    return x + number, np.ones(1, np.float32)
+
+
+def _minus(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    return sign * (x - number), np.full(1, sign)
+
+
+def _times(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    return x * number, np.full(1, number)
+
+
+def _over(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    return x / number, np.full(1, 1 / number)
+
+
+_WITH_SCALAR = {"Add": _plus, "Sub": _minus, "Mul": _times, "Div": _over}
+
+
+def _moved_to(view: GraphView, node: Node, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which element of a map of `shape` [C, *spatial] each of the node's output is, -1 for zero; None where it is none.
+
+    What the node makes of numbered elements says so, in two samples: twice as much of elements that are twice as large.
+    """
+    numbered = np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(1, *shape)
+    numbered = np.concatenate([numbered, 2 * numbered])
+    stored = []
+    for name in filter(None, node.inputs[1:]):
+        value = fixed_value(view, name)
+        if value is None:
+            return None
+        stored.append(numpy_helper.from_array(value, name))
+    if numbered.size >= _EXACT:
+        return None
+    graph = helper.make_graph(
+        [node.proto], "moved", [helper.make_tensor_value_info(node.proto.input[0], TensorProto.FLOAT, numbered.shape)],
+        [ValueInfoProto(name=node.proto.output[0])],
+        stored,
+    )  # fmt: skip
+    imports = [helper.make_opsetid(domain, version) for domain, version in view.opsets.items()]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=view.model.proto.ir_version)
+    try:
+        session = make_session(model.SerializeToString(), RunOptions(threads=1), optimise=False)
+        (found,) = run(session, None, {node.proto.input[0]: numbered})
+    except ModelError:
+        return None
+    if found.ndim != numbered.ndim or len(found) != len(numbered) or not np.array_equal(found[1], 2 * found[0]):
+        return None
+    index = found[0].astype(np.int64) - 1
+    there = index[index >= 0]
+    return index if len(np.unique(there)) == there.size else None
