@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from oneshot.accuracy import Measured, TestSet, hits
 from oneshot.naming import named, read_names
+from oneshot.repairing import Repairing
 from rich.console import Console
 from rich.table import Table
 
@@ -31,16 +32,13 @@ from onnxprune.cli.watch import Watch
 from onnxprune.coupling.coupling import Coupling
 from onnxprune.edit import carry
 from onnxprune.graph.model import Model
-from onnxprune.importance import score
+from onnxprune.importance import Scores, score
 from onnxprune.importance.registry import find
 from onnxprune.importance.traits import traits_of
 from onnxprune.plan import plan
-from onnxprune.plan.curves import measured_losses
 from onnxprune.plan.meeting import meet_latency
-from onnxprune.plan.planner import choices_for
 from onnxprune.plan.table import LatencyTable
 from onnxprune.plan.timing import measure_table
-from onnxprune.repair.refit import refit
 from onnxprune.runtime.calibrate import POSITIONS, calibrate
 from onnxprune.runtime.data import Data, open_data
 from onnxprune.runtime.latency import Effort, Runner, clock_for, ratio, time_in_turn
@@ -48,7 +46,8 @@ from onnxprune.runtime.ort import RunOptions
 from onnxprune.runtime.segments import feeds_of
 from onnxprune.types import Budget, Plan
 
-_BISECTIONS = 6
+REPAIRED = "repaired"  # as a criterion
+_BISECTIONS = 8
 _HELD = 1 << 30  # bytes of samples that are kept in memory
 _EFFORT = Effort(rounds=100, seconds=120.0)
 
@@ -73,50 +72,51 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@dataclass
-class Way:
-    """How units are scored and chosen, and what is done to the weights that are left."""
+class Way(Protocol):
+    """How units are chosen under a budget, and what is done to the weights that are left."""
 
-    coupling: Coupling
-    given: argparse.Namespace
-    options: RunOptions
-    data: Data | None
-
-    def __post_init__(self) -> None:
-        given = self.given
-        self.repairs = given.criterion == "repaired"
-        criterion = "obs" if self.repairs else given.criterion
-        kinds = traits_of(find(criterion)).needs
-        measured = {}
-        if kinds:
-            if self.data is None:
-                raise SystemExit(f"{given.criterion} needs samples: give --calibrate")
-            how = {"mask": given.mask_input, "options": self.options}
-            measured = {"statistics": calibrate(self.coupling, self.data, kinds, positions=POSITIONS, **how)}
-        self._scores = score(self.coupling, criterion, data=measured)
-        scope = tuple(given.scope.split(",")) if given.scope else None
-        self._within: dict[str, Any] = {"round_to": given.round_to, "scope": scope}
-        self._losses = None
-        if self.repairs and self.data is not None:
-            choices = choices_for(self.coupling, self._scores, Budget(max_macs=given.share), **self._within)
-            self._losses = measured_losses(
-                self.coupling, choices, self.data, mask=given.mask_input, options=self.options
-            )
-
-    def plan(self, budget: Budget, *, ranking: str = "local", latency: LatencyTable | None = None) -> Plan:
-        """A plan under a budget; measured losses, where there are any, rank by what they are worth."""
-        ranking = ranking if self._losses is None else "efficient"
-        return plan(
-            self.coupling, self._scores, budget, ranking=ranking, latency=latency, losses=self._losses, **self._within
-        )
+    def plan(self, budget: Budget, latency: LatencyTable | None = None) -> Plan:
+        """A plan under a budget."""
 
     def carried_out(self, chosen: Plan) -> Model:
         """The pruned model."""
-        edited = carry(self.coupling, chosen)
-        if not self.repairs or self.data is None:
-            return edited.model
-        mask = self.given.mask_input
-        return refit(self.coupling, chosen, edited, self.data, mask=mask, options=self.options).edited.model
+
+
+@dataclass
+class ByScore:
+    """Units by scores, and no weight is adjusted; `ranking` holds without a latency table."""
+
+    coupling: Coupling
+    scores: Scores
+    within: dict[str, Any]
+    ranking: str = "local"
+
+    def plan(self, budget: Budget, latency: LatencyTable | None = None) -> Plan:
+        """See Way."""
+        ranking = self.ranking if latency is None else "efficient"
+        return plan(self.coupling, self.scores, budget, ranking=ranking, latency=latency, **self.within)
+
+    def carried_out(self, chosen: Plan) -> Model:
+        """See Way."""
+        return carry(self.coupling, chosen).model
+
+
+def ways(coupling: Coupling, given: argparse.Namespace, options: RunOptions, data: Data | None) -> list[Way]:
+    """The one that is asked for; where nothing is repaired, also by another ranking."""
+    scope = tuple(given.scope.split(",")) if given.scope else None
+    repairs = given.criterion == REPAIRED
+    needs = () if repairs else traits_of(find(given.criterion)).needs
+    measured = {}
+    if repairs or needs:
+        if data is None:
+            raise SystemExit(f"{given.criterion} needs samples: give --calibrate")
+        if repairs:
+            return [Repairing(coupling, data, options, given.round_to, scope, given.mask_input)]
+        how = {"mask": given.mask_input, "options": options}
+        measured = {"statistics": calibrate(coupling, data, needs, positions=POSITIONS, **how)}
+    scores = score(coupling, given.criterion, data=measured)
+    within = {"round_to": given.round_to, "scope": scope}
+    return [ByScore(coupling, scores, within, ranking) for ranking in ("local", "efficient")]
 
 
 def read(coupling: Coupling, given: argparse.Namespace, folder: Path) -> tuple[Data | None, TestSet | None]:
@@ -160,30 +160,30 @@ def main() -> None:
     coupling = analyse(given.model, input_shapes=read_input_shapes(given.input_shapes))
     with tempfile.TemporaryDirectory() as folder:
         data, test = read(coupling, given, Path(folder))
-        compare(Way(coupling, given, options, data), test)
+        compare(coupling, given, options, ways(coupling, given, options, data), test)
 
 
-def compare(way: Way, test: TestSet | None) -> None:
+def compare(
+    coupling: Coupling, given: argparse.Namespace, options: RunOptions, found: list[Way], test: TestSet | None
+) -> None:
     """Make the plans, time them in turn, and print the table."""
-    given, coupling, options = way.given, way.coupling, way.options
     watch = Watch(coupling, options)
-
-    def by_time(table: LatencyTable, aim: float) -> Plan:
-        return way.plan(Budget(max_latency=aim), ranking="efficient", latency=table)
+    way, *others = found
 
     def by_macs(share: float) -> Plan:
         return way.plan(Budget(max_macs=share))
 
     table = measure_table(coupling, options, round_to=given.round_to)
-    met = meet_latency(by_time, table, watch.compare, given.share)
+    met = meet_latency(
+        lambda table, aim: way.plan(Budget(max_latency=aim), latency=table), table, watch.compare, given.share
+    )
     plans = {
         f"--max-latency {given.share:.0%}": met.plan,
         f"--max-macs {given.share:.0%}": by_macs(given.share),
         "--max-macs, of equal time": of_equal_time(by_macs, watch, met.measured.share),
     }
-    if not way.repairs:
-        efficient = way.plan(Budget(max_macs=given.share), ranking="efficient")
-        plans[f"--max-macs {given.share:.0%} --ranking efficient"] = efficient
+    for other in others:
+        plans[f"--max-macs {given.share:.0%} --ranking efficient"] = other.plan(Budget(max_macs=given.share))
     dense = coupling.view.model
     feeds = feeds_of(coupling, dense, 0)
     models = {"dense": dense, **{name: way.carried_out(made) for name, made in plans.items()}}

@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from oneshot.repairing import Repairing
 from onnxprune.analyse import analyse
 from onnxprune.coupling.coupling import Coupling
-from onnxprune.edit.apply import apply, carry
+from onnxprune.edit.apply import apply
 from onnxprune.errors import OnnxPruneError
 from onnxprune.graph.io import load
 from onnxprune.graph.model import Model
 from onnxprune.importance import criteria, score
 from onnxprune.importance.traits import traits_of
 from onnxprune.plan import plan
-from onnxprune.plan.curves import measured_losses
-from onnxprune.plan.planner import choices_for
-from onnxprune.repair.refit import refit
-from onnxprune.runtime.calibrate import POSITIONS, calibrate
+from onnxprune.runtime.calibrate import calibrate
 from onnxprune.runtime.data import Data
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.runtime.statistics import KINDS, Statistics
@@ -51,7 +49,7 @@ class Bench:
     scope: Sequence[str] | None
     mask: str | None
     _statistics: dict[int, Statistics] = field(default_factory=dict)
-    _losses: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)
+    _repairing: dict[int, Repairing] = field(default_factory=dict)
 
     def statistics(self, seed: int) -> Statistics:
         """What all criteria together need."""
@@ -75,26 +73,15 @@ class Bench:
         )  # fmt: skip
 
     def repaired(self, share: float, seed: int) -> Pruned:
-        """What `onnxprune prune --data` does: order by `obs`, shares by measured losses, weights re-fitted."""
-        data = self.calibration(seed)
-        data.hold(_HELD)
-        statistics = calibrate(
-            self.coupling, data, self._KINDS, seed=seed, mask=self.mask, options=self.options, positions=POSITIONS
-        )
-        scores = score(self.coupling, "obs", seed=seed, data={"statistics": statistics})
-        budget, within = Budget(max_macs=share), {"round_to": self.round_to, "scope": self.scope}
-        if seed not in self._losses:  # the same whatever the share is
-            choices = choices_for(self.coupling, scores, budget, **within)
-            self._losses[seed] = measured_losses(
-                self.coupling, choices, data, seed=seed, mask=self.mask, options=self.options
+        """What `onnxprune prune --data` does (repairing.py)."""
+        if seed not in self._repairing:
+            data = self.calibration(seed)
+            data.hold(_HELD)
+            self._repairing[seed] = Repairing(
+                self.coupling, data, self.options, self.round_to, self.scope, self.mask, seed
             )
-        losses = self._losses[seed]
-        chosen = plan(self.coupling, scores, budget, **within, ranking="efficient", losses=losses)
-        edited = carry(self.coupling, chosen)
-        found = refit(self.coupling, chosen, edited, data, seed=seed, mask=self.mask, options=self.options)
-        return Pruned(found.edited.model, _macs_left(chosen), ("repaired", seed))
-
-    _KINDS = ("mean", "second", "gram")
+        chosen = self._repairing[seed].plan(Budget(max_macs=share))
+        return Pruned(self._repairing[seed].carried_out(chosen), _macs_left(chosen), ("repaired", seed))
 
     def peers(self) -> Iterator[tuple[str, Callable[[float, int], Pruned]]]:
         """onnxsim's structured pruning by name, each to be called with a share and a seed; none if not installed."""
