@@ -1,7 +1,7 @@
 """Which layers are fitted together: parts of the graph that nothing else reads anything of but their output.
 
-Inside are layers, activations, sums and products, and what moves elements elsewhere (a shortcut's Slice or Pad). What
-is read from around is taken as it is.
+Inside are layers, normalisations by fixed statistics, activations, sums and products, and what moves elements elsewhere
+(a shortcut's Slice or Pad). What is read from around is taken as it is.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class Piece:
 class Section:
     """A part of the pruned model; `places` are its layers in order.
 
-    It reads the values `reads`, whose channels lie on `axes`, of the pruned model. Values are numbered as a Program's.
+    It reads the values `reads`, whose channels lie on `axes`, of the pruned model, and makes `end`, as the dense model
+    calls it, whose channels are the last layer's. Values are numbered as a Program's.
     """
 
     places: tuple[Place, ...]
+    end: str
     reads: tuple[str, ...]
     axes: tuple[int, ...]
     pieces: tuple[Piece, ...]
@@ -124,14 +126,28 @@ def _made(place: Place) -> str:
 
 def _section(coupling: Coupling, pruned: Pruned, places: Sequence[Place]) -> Section | None:
     """The part of the graph from these layers on to behind the last one, if it is one by itself and has no others."""
-    last = places[-1]
     tracer = _Tracer(coupling, pruned, places)
-    end = last.output if last.total is None else last.total
+    end = _end(coupling, pruned, places[-1])
     if len({place.consumer.window is None for place in places}) > 1 or not tracer.trace(end):
         return None
     if not tracer.has_all or tracer.is_read_outside(end):
         return None
-    return Section(tuple(places), *tracer.result())
+    return Section(tuple(places), end, *tracer.result())
+
+
+def _end(coupling: Coupling, pruned: Pruned, last: Place) -> str:
+    """The last value that normalisations and sums alone make of what a layer gives, and that is in both models."""
+    view, shapes, name = pruned.view, coupling.shapes.shape, last.output
+    while len(view.consumers.get(name, ())) == 1 and not view.leaves(name):
+        node = view.consumers[name][0][0]
+        is_sum = node.op == "Add" and not any(value in view.fixed for value in node.inputs)
+        behind = node.outputs[0]
+        if node.domain or not (is_sum or node.op == "BatchNormalization"):
+            break
+        if behind not in coupling.view.producer or shapes.get(behind) != shapes[last.output]:
+            break
+        name = behind
+    return name
 
 
 class _Tracer:
@@ -180,7 +196,8 @@ class _Tracer:
             return len(same) == 1 and self._put(name, tuple(read), _PAIRS[node.op], axis)
         if len(read) > 1:
             return False
-        build = self._alone(node)
+        is_norm = node.op == "BatchNormalization" and axis == 1 and not node.attrs.get("training_mode")
+        build = partial(_normalise, self._view, node) if is_norm else self._alone(node)
         return build is not None and self._put(name, tuple(read), build, axis)
 
     def _alone(self, node: Node) -> _Build | None:
@@ -233,6 +250,23 @@ def _layer(pruned: Pruned, place: Place, number: int, reads: tuple[int, ...], sh
 
 def _bend(curve: Curve, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
     return Bend(reads, curve), shapes[0]
+
+
+def _normalise(view: GraphView, node: Node, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    """A BatchNormalization in its inference form, with the statistics that it has by now."""
+    stored = [fixed_value(view, name) for name in node.inputs[1:]]
+    channels, *spatial = shapes[0]
+    columns = [value.astype(np.float64).reshape(-1, *[1] * (len(spatial) + 1)) for value in stored if value is not None]
+    if [len(column) for column in columns] != [channels] * 4:
+        return None, shapes[0]
+    scale, shift, mean, variance = columns
+    factor = scale / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+    curve = partial(_scaled, factor=factor.astype(np.float32), shift=(shift - mean * factor).astype(np.float32))
+    return Bend(reads, curve), shapes[0]
+
+
+def _scaled(x: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x * factor + shift, factor
 
 
 def _sum(reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:

@@ -27,7 +27,7 @@ from onnxprune.repair.passes import DENSE, LARGEST_BATCH, PRUNED, Pruned, is_hel
 from onnxprune.repair.places import Place, places
 from onnxprune.repair.program import Weights
 from onnxprune.repair.sections import Section, sections
-from onnxprune.runtime.bounds import Bounds
+from onnxprune.runtime.bounds import Bounds, bounds_behind
 from onnxprune.runtime.consumers import consumers_of
 from onnxprune.runtime.data import Batch, Data
 from onnxprune.runtime.ort import RunOptions
@@ -166,9 +166,7 @@ class _Repair:
 
     def __init__(self, coupling: Coupling, pruned: Pruned, section: Section, zeros: Collection[str]) -> None:
         self._coupling, self._pruned, self._section, self._zeros = coupling, pruned, section, zeros
-        last = section.last
-        self._target = last.output if last.total is None else last.total
-        self._take = pruned.taken(last)
+        self._take = pruned.taken(section.last)
         self._weights: Weights = []
         self._free: list[np.ndarray | bool] = []
         self._held: tuple[list[Maps], list[Maps]] = ([], [])
@@ -204,7 +202,7 @@ class _Repair:
     @property
     def reads(self) -> list[tuple[str, str]]:
         """See Accumulator."""
-        return [*((PRUNED, name) for name in self._section.reads), (DENSE, self._target)]
+        return [*((PRUNED, name) for name in self._section.reads), (DENSE, self._section.end)]
 
     @property
     def nbytes(self) -> int:
@@ -215,7 +213,7 @@ class _Repair:
         """See Accumulator."""
         self._size = self._size or batch.size
         section, axis = self._section, self._section.last.axis
-        total = values[DENSE][self._target]
+        total = values[DENSE][section.end]
         if not section.is_image and total.size // total.shape[axis] % batch.size:
             return  # it has no axis of samples
         counts = None
@@ -240,7 +238,7 @@ class _Repair:
         program = section.program([maps.shape[:-1] for maps in fitted[0].given])
         if program is None:
             return self._unchanged()
-        problem = Problem(program, section.last.bounds or Bounds())
+        problem = Problem(program, bounds_behind(self._coupling, section.end) or Bounds())
         found = fit_together(problem, self._weights, self._free, fitted, held, steps=steps, seed=seed)
         if found.after < found.before:
             self._put(found)

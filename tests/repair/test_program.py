@@ -100,7 +100,7 @@ def test_work_is_counted(case: tuple[Coupling, Program, Weights]) -> None:
 
 
 def gates() -> onnx.ModelProto:
-    """GELU as exporters write it, SiLU, and sums, differences, products and quotients with one number."""
+    """GELU as exporters write it, SiLU, a BatchNormalization; sums, differences, products, quotients with a number."""
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"], name="a", pads=[1, 1, 1, 1]),
         helper.make_node("Div", ["h", "root"], ["h1"]),
@@ -110,7 +110,8 @@ def gates() -> onnx.ModelProto:
         helper.make_node("Mul", ["half", "h4"], ["r"]),
         helper.make_node("Conv", ["r", "b"], ["g"], name="b"),
         helper.make_node("Sigmoid", ["g"], ["g1"]),
-        helper.make_node("Mul", ["g", "g1"], ["g2"]),
+        helper.make_node("Mul", ["g", "g1"], ["g0"]),
+        helper.make_node("BatchNormalization", ["g0", "ns", "nb", "nm", "nv"], ["g2"], epsilon=0.01),
         helper.make_node("Sub", ["one", "g2"], ["g3"]),
         helper.make_node("Sub", ["g3", "half"], ["g4"]),
         helper.make_node("Conv", ["g4", "c"], ["w"], name="c"),
@@ -118,6 +119,7 @@ def gates() -> onnx.ModelProto:
     weights = {
         "a": (4, 3, 3, 3), "ab": (4,), "b": (4, 4, 1, 1), "c": (2, 4, 1, 1), "root": np.asarray(2**0.5, np.float32),
         "one": np.asarray(1, np.float32), "half": np.asarray(0.5, np.float32),
+        "ns": (4,), "nb": (4,), "nm": (4,), "nv": np.float32([0.5, 1, 2, 3]),
     }  # fmt: skip
     return make_model(nodes, {"x": ("n", 3, 6, 8)}, ["w"], weights)
 

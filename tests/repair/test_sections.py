@@ -93,6 +93,24 @@ def test_residual_blocks_are_taken_whole() -> None:
     assert found(residual(2), 9) == [["stem", "a0", "b0", "a1", "b1", "head"]]
 
 
+@pytest.mark.parametrize("behind", ["BatchNormalization", "Mul"])
+def test_what_stands_between_a_layer_and_its_sum(behind: str) -> None:
+    """A normalisation is followed; a product with a vector is not, and the section ends in front of it."""
+    model = residual(1)
+    nodes = list(model.graph.node)
+    at = next(number for number, node in enumerate(nodes) if node.name == "b0")
+    nodes[at].output[0] = "raw"
+    one = [4] if behind == "BatchNormalization" else [1, 4, 1, 1]
+    more = ["scale", "shift", "mean", "variance"] if behind == "BatchNormalization" else ["scale"]
+    nodes.insert(at + 1, helper.make_node(behind, ["raw", *more], ["d0"]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    ones = [onnx.numpy_helper.from_array(np.ones(one, np.float32), name) for name in more]
+    model.graph.initializer.extend(ones)
+    expected = [["stem", "a0", "b0", "head"]] if behind == "BatchNormalization" else [["a0", "b0"]]
+    assert found(model, 9) == expected
+
+
 def test_a_layer_in_a_shortcut_belongs_to_the_block() -> None:
     assert found(residual(1, project=True), 5) == [["stem", "a0", "b0", "p0", "head"]]
     assert found(residual(2, project=True), 4) == [["stem", "a0", "b0", "p0"], ["a1", "b1", "p1", "head"]]
