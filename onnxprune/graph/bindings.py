@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnx import TensorShapeProto
+
 from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
 
@@ -62,7 +64,7 @@ def bind_inputs(
         sizes[name] = [-1] * len(declared)
         dynamic[name] = tuple(not (d.HasField("dim_value") and d.dim_value > 0) for d in declared)
         for axis, dim in enumerate(declared):
-            key = dim.dim_param or f"{name}.{axis}"
+            key = dimension_name(dim) or f"{name}.{axis}"
             if not dynamic[name][axis]:
                 if given is not None and given[axis] != dim.dim_value:
                     raise SettingError(
@@ -91,6 +93,11 @@ def bind_inputs(
     return Bindings({name: tuple(s) for name, s in sizes.items()}, dims, dynamic)
 
 
+def dimension_name(dim: TensorShapeProto.Dimension) -> str:
+    """What a dynamic dimension is called, empty where it has no name: converters write ? for what they do not know."""
+    return "" if dim.dim_param == "?" else dim.dim_param
+
+
 def varied(bindings: Bindings, view: GraphView) -> Bindings:
     """The same inputs with every dynamic dimension at another size, to see what stays dynamic."""
     other = {key: size + 1 if size < SEQUENCE else size + SEQUENCE * 2 for key, size in bindings.dims.items()}
@@ -99,7 +106,7 @@ def varied(bindings: Bindings, view: GraphView) -> Bindings:
         info = view.inputs[name]
         declared = info.type.tensor_type.shape.dim
         shapes[name] = tuple(
-            other.get(declared[axis].dim_param or f"{name}.{axis}", size) if axis < len(declared) else size
+            other.get(dimension_name(declared[axis]) or f"{name}.{axis}", size) if axis < len(declared) else size
             for axis, size in enumerate(shape)
         )
     return Bindings(shapes, other, bindings.dynamic)

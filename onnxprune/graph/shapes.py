@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
-from onnxprune.graph.bindings import Bindings, varied
+from onnxprune.graph.bindings import Bindings, dimension_name, varied
 from onnxprune.graph.bodies import Bodies
 from onnxprune.graph.contrib import infer_contrib
 from onnxprune.graph.evaluate import EVALUATORS, split
@@ -405,7 +405,7 @@ class Walk:
         if stated is None or not stated.type.tensor_type.HasField("shape"):
             return None
         dims = [
-            d.dim_value if d.HasField("dim_value") else self.bindings.dims.get(d.dim_param)
+            d.dim_value if d.HasField("dim_value") else self.bindings.dims.get(dimension_name(d))
             for d in stated.type.tensor_type.shape.dim
         ]
         return None if any(d is None for d in dims) else tuple(d for d in dims if d is not None)

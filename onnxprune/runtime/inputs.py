@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from onnxprune.errors import SettingError
+from onnxprune.graph.bindings import dimension_name
 from onnxprune.graph.view import GraphView
 
 
@@ -39,7 +40,7 @@ def input_specs(view: GraphView) -> dict[str, InputSpec]:
         dtype = np.dtype(object) if tensor.elem_type == TensorProto.STRING else np.dtype(
             helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         )  # fmt: skip
-        dims = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+        dims = tuple(d.dim_value if d.dim_value > 0 else dimension_name(d) or None for d in tensor.shape.dim)
         found[name] = InputSpec(name, dtype, dims)
     return found
 
