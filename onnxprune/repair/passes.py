@@ -80,6 +80,7 @@ def is_held_back(batch: Batch, size: int) -> bool:
     return batch.first // max(size, 1) % _HELD_BACK == 1
 
 
-def largest_batch(data: Data) -> int:
-    """The largest batch, of LARGEST_BATCH at most, of which there are enough for one to be held back."""
-    return LARGEST_BATCH if data.samples is None else min(LARGEST_BATCH, max(1, data.samples // _HELD_BACK))
+def batch_for(data: Data, wanted: int | None) -> int:
+    """Samples of a batch: as many as are wanted (or LARGEST_BATCH), but so few that one batch can be held back."""
+    most = LARGEST_BATCH if data.samples is None else max(1, data.samples // _HELD_BACK)
+    return min(wanted or LARGEST_BATCH, most)

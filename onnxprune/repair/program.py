@@ -1,14 +1,15 @@
-"""A part of a network as steps over whole maps: what it gives, and how that moves with its weights.
+"""A part of a network as steps over whole maps: what it gives, and which way its weights move that.
 
 Maps are float32 [channels, *spatial, samples] (repair/lowering.py). Values are numbered: those that are given come
-first, then what each step makes. A step remembers what it needs of a run to say later how its output moves (`push`)
-and what of a pull at its output reaches its inputs and weights (`pull`, the adjoint).
+first, then what each step makes. A step remembers what it needs of a run to say later
+what of a pull at its output reaches its inputs and weights: the adjoint of its derivative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +24,8 @@ Given = Sequence[np.ndarray]
 Kept = tuple[np.ndarray, ...]
 """What a step remembers of a run."""
 
-Moved = Sequence[np.ndarray | None]
-"""By how much each value that is read moves; None where it stays."""
+Pulled = Sequence[np.ndarray | None]
+"""For each value that is read; None where nothing is wanted."""
 
 
 class Step(Protocol):
@@ -37,11 +38,8 @@ class Step(Protocol):
     def run(self, given: Given, weights: Weights) -> tuple[np.ndarray, Kept]:
         """The value, and what is to be remembered."""
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """By how much the value moves, to first order, with what it reads and with a change of the weights."""
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
-        """The adjoint of `push`: for each value that is read, where that is wanted; what is for weights is added."""
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
+        """What a pull at the value is for each that is read, where that is wanted; what is for weights is added."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +57,7 @@ class Layer:
         value += _along(weights[2 * self.number + 1], value)
         return value, (given[0],)
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """See Step."""
-        layer, (before,) = self.lowering, moved
-        value = layer.apply(layer.lower(kept[0]), change[2 * self.number])
-        value += _along(change[2 * self.number + 1], value)
-        if before is not None:
-            value += layer.apply(layer.lower(before), weights[2 * self.number])
-        return value
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
         """See Step."""
         found[2 * self.number] += self.lowering.weigh(self.lowering.lower(kept[0]), back)
         bias = found[2 * self.number + 1]
@@ -88,11 +77,7 @@ class Bend:
         value, slope = self.curve(given[0])
         return np.asarray(value, np.float32), (slope,)
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """See Step."""
-        return None if moved[0] is None else np.asarray(moved[0] * kept[0], np.float32)
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
         """See Step."""
         return [np.asarray(back * kept[0], np.float32)]
 
@@ -107,12 +92,7 @@ class Sum:
         """See Step."""
         return given[0] + given[1], ()
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """See Step."""
-        there = [value for value in moved if value is not None]
-        return sum(there[1:], there[0]) if there else None
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
         """See Step."""
         return [back, back]
 
@@ -127,12 +107,7 @@ class Product:
         """See Step."""
         return given[0] * given[1], (given[0], given[1])
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """See Step."""
-        there = [value * other for value, other in zip(moved, kept[::-1], strict=True) if value is not None]
-        return sum(there[1:], there[0]) if there else None
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
         """See Step."""
         return [back * other if want else None for other, want in zip(kept[::-1], wanted, strict=True)]
 
@@ -151,11 +126,7 @@ class Move:
         """See Step."""
         return self._moved(given[0]), ()
 
-    def push(self, kept: Kept, moved: Moved, weights: Weights, change: Weights) -> np.ndarray | None:
-        """See Step."""
-        return None if moved[0] is None else self._moved(moved[0])
-
-    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Moved:
+    def pull(self, kept: Kept, back: np.ndarray, weights: Weights, found: Weights, wanted: Sequence[bool]) -> Pulled:
         """See Step."""
         rows = np.zeros((int(np.prod(self.shape)), back.shape[-1]), np.float32)
         there = self.index >= 0
@@ -175,11 +146,13 @@ class Program:
     inputs: int
     steps: tuple[Step, ...]
 
-    def __post_init__(self) -> None:
-        moves = [False] * self.inputs
+    @cached_property
+    def moves(self) -> tuple[bool, ...]:
+        """Of each value, whether weights have a part in it."""
+        found = [False] * self.inputs
         for step in self.steps:
-            moves.append(isinstance(step, Layer) or any(moves[read] for read in step.reads))
-        object.__setattr__(self, "_moves", tuple(moves))
+            found.append(isinstance(step, Layer) or any(found[read] for read in step.reads))
+        return tuple(found)
 
     @property
     def layers(self) -> list[Layer]:
@@ -200,17 +173,9 @@ class Program:
             kept.append(remembered)
         return values[-1], kept
 
-    def push(self, kept: Sequence[Kept], weights: Weights, change: Weights) -> np.ndarray:
-        """By how much the output moves, to first order, with a change of the weights."""
-        moved: list[np.ndarray | None] = [None] * self.inputs
-        for step, known in zip(self.steps, kept, strict=True):
-            moved.append(step.push(known, [moved[read] for read in step.reads], weights, change))
-        assert moved[-1] is not None
-        return moved[-1]
-
     def pull(self, kept: Sequence[Kept], weights: Weights, back: np.ndarray, found: Weights) -> None:
-        """Add to `found` what the adjoint of `push` makes of `back`, in the output's shape."""
-        moves: tuple[bool, ...] = self._moves  # type: ignore[attr-defined]
+        """Add to `found` the weights' derivatives of the output's product with `back`, which has its shape."""
+        moves = self.moves
         backs: list[np.ndarray | None] = [None] * len(moves)
         backs[-1] = back
         for number in reversed(range(len(self.steps))):

@@ -29,7 +29,7 @@ from onnxprune.errors import SettingError
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
-from onnxprune.repair.passes import DENSE, LARGEST_BATCH, PRUNED, Pruned, largest_batch
+from onnxprune.repair.passes import DENSE, PRUNED, Pruned, batch_for
 from onnxprune.repair.places import places
 from onnxprune.repair.together import Joined, Progress, fit_sections, sections_left
 from onnxprune.runtime.consumers import Source, consumers_of
@@ -89,7 +89,7 @@ def refit(
     view = GraphView(pruned.model, coupling.view)
     here = Pruned(view, prediction, {block.exit: block.entry for block in blocks_called(coupling, plan.dropped)})
     todo = _affected(coupling, here, Sampling(positions, seed))
-    batch = min(batch or LARGEST_BATCH, largest_batch(data))
+    batch = batch_for(data, batch)
     due = sections_left(coupling, here, min(repair.node for repair in todo)) if together and todo else []
     told = partial(_tell, progress, len(todo) + len(due))
     done: list[Refit] = []

@@ -265,19 +265,17 @@ def _normalise(view: GraphView, node: Node, reads: tuple[int, ...], shapes: Sequ
     return Bend(reads, curve), shapes[0]
 
 
-def _scaled(x: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return x * factor + shift, factor
+def _scaled(
+    x: np.ndarray, factor: np.ndarray | np.float32, shift: np.ndarray | np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    return x * factor + shift, np.asarray(factor)
 
 
-def _sum(reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
-    return (Sum(reads) if len(set(shapes)) == 1 else None), shapes[0]
+def _pair(kind: type[Sum | Product], reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
+    return (kind(reads) if len(set(shapes)) == 1 else None), shapes[0]
 
 
-def _product(reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
-    return (Product(reads) if len(set(shapes)) == 1 else None), shapes[0]
-
-
-_PAIRS: Mapping[str, _Build] = {"Add": _sum, "Mul": _product}
+_PAIRS: Mapping[str, _Build] = {"Add": partial(_pair, Sum), "Mul": partial(_pair, Product)}
 
 
 def _move(view: GraphView, node: Node, reads: tuple[int, ...], shapes: Sequence[_Shape]) -> _Made:
@@ -291,33 +289,22 @@ def _clipped(bounds: Bounds, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _with_scalar(view: GraphView, node: Node) -> Curve | None:
     """A sum, difference, product or quotient with one stored number."""
-    if node.op not in _WITH_SCALAR or len(node.inputs) != 2:
+    if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
         return None
-    position = int(node.inputs[1] in view.fixed)
-    value = fixed_value(view, node.inputs[position]) if node.inputs[position] in view.fixed else None
-    if value is None or value.size != 1 or (node.op == "Div" and position == 0):
+    is_behind = node.inputs[1] in view.fixed
+    value = fixed_value(view, node.inputs[int(is_behind)])
+    if value is None or value.size != 1:
         return None
-    number = np.float32(value.reshape(-1)[0])
-    return partial(_WITH_SCALAR[node.op], number=number, sign=np.float32(1 if position else -1))
-
-
-def _plus(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    return x + number, np.ones(1, np.float32)
-
-
-def _minus(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    return sign * (x - number), np.full(1, sign)
-
-
-def _times(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    return x * number, np.full(1, number)
-
-
-def _over(x: np.ndarray, number: np.float32, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    return x / number, np.full(1, 1 / number)
-
-
-_WITH_SCALAR = {"Add": _plus, "Sub": _minus, "Mul": _times, "Div": _over}
+    number = float(value.reshape(-1)[0])
+    if node.op == "Div" and not (is_behind and number):
+        return None
+    if node.op in ("Mul", "Div"):
+        factor, shift = (number if node.op == "Mul" else 1 / number), 0.0
+    elif node.op == "Sub":
+        factor, shift = (1.0, -number) if is_behind else (-1.0, number)
+    else:
+        factor, shift = 1.0, number
+    return partial(_scaled, factor=np.float32(factor), shift=np.float32(shift))
 
 
 def _moved_to(view: GraphView, node: Node, shape: tuple[int, ...]) -> np.ndarray | None:

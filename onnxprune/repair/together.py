@@ -23,7 +23,7 @@ from onnxprune.edit.prediction import Prediction
 from onnxprune.graph.model import Model
 from onnxprune.graph.view import GraphView
 from onnxprune.repair.descent import BATCH, Maps, Problem, Together, fit_together
-from onnxprune.repair.passes import DENSE, LARGEST_BATCH, PRUNED, Pruned, is_held_back, largest_batch
+from onnxprune.repair.passes import DENSE, PRUNED, Pruned, batch_for, is_held_back
 from onnxprune.repair.places import Place, places
 from onnxprune.repair.program import Weights
 from onnxprune.repair.sections import Section, sections
@@ -134,7 +134,7 @@ def fit_other_weights(
         here,
         due,
         data,
-        batch=min(batch or LARGEST_BATCH, largest_batch(data)),
+        batch=batch_for(data, batch),
         zeros=zeros,
         seed=seed,
         mask=mask,
