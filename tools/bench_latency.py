@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from oneshot.accuracy import Measured, TestSet, hits
+from oneshot.accuracy import Answers, Measured, TestSet
 from oneshot.naming import named, read_names
 from oneshot.repairing import Repairing
 from rich.console import Console
@@ -189,13 +188,23 @@ def compare(
     models = {"dense": dense, **{name: way.carried_out(made) for name, made in plans.items()}}
     runners = [Runner.of(model, feeds, options) for model in models.values()]
     timings = dict(zip(models, time_in_turn(runners, _EFFORT, clock_for(options)), strict=True))
-    rows = Table("", "MACs", "parameters", "ms", "of dense", "95 %", "top-1, %", "to the plan by time, points")
-    right = {} if test is None else {name: hits(model, test, options) for name, model in models.items()}
+    rows = Table(
+        "",
+        "MACs",
+        "parameters",
+        "ms",
+        "of dense",
+        "95 %",
+        "top-1, %",
+        "to the plan by time, points",
+        "error of outputs",
+    )
+    said = {} if test is None else {name: Answers.of(model, test, options) for name, model in models.items()}
     by_time_name = next(iter(plans))
     for name in models:
         cost = coupling.cost() if name == "dense" else plans[name].after
         share = ratio(timings[name], timings["dense"])
-        apart = "" if name == by_time_name or not right else difference(right[name], right[by_time_name])
+        judged = judgement(said, name, by_time_name) if said else ("", "", "")
         rows.add_row(
             name,
             f"{cost.macs / coupling.cost().macs:.3f}",
@@ -203,18 +212,17 @@ def compare(
             f"{timings[name].median:.3f}",
             f"{share.median:.3f}",
             f"{share.low:.3f} to {share.high:.3f}",
-            f"{100 * right[name].mean():.2f}" if right else "",
-            apart,
+            *judged,
         )
     console = Console(width=140)
     console.print(f"{given.model.name}, {given.criterion}, {clock_for(options)} clock, {given.threads} thread(s)")
     console.print(rows)
 
 
-def difference(mine: np.ndarray, other: np.ndarray) -> str:
-    """In points, with a paired 95 % interval."""
-    result = Measured.of([mine], other)
-    return f"{result.difference:+.2f} ± {result.interval:.2f}"
+def judgement(said: dict[str, Answers], name: str, by_time: str) -> tuple[str, str, str]:
+    """Accuracy, its difference to that of the plan by time, and the error of the outputs, from the dense model's."""
+    accuracy, apart, _ = Measured.of([said[name]], said[by_time]).row()
+    return accuracy, "" if name == by_time else apart, f"{said[name].error(said['dense']):.4f}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from oneshot.accuracy import Measured, TestSet, hits
+from oneshot.accuracy import Answers, Measured, TestSet
 from oneshot.naming import named, read_names
 from oneshot.ways import Bench, Pruned
 from rich.console import Console
@@ -113,13 +113,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = folds(given, coupling, options, Path(folder))
         started = time.perf_counter()
-        dense = [hits(coupling.view.model, part.test, options) for part in parts]
-        count = sum(map(len, dense))
+        dense = [Answers.of(coupling.view.model, part.test, options) for part in parts]
+        every = Answers.joined(dense).hits
         console.print(
-            f"{given.model.name}: dense {100 * np.concatenate(dense).mean():.2f} % of {count} samples, measured in "
+            f"{given.model.name}: dense {100 * every.mean():.2f} % of {len(every)} samples, measured in "
             f"{time.perf_counter() - started:.1f} s; calibration on at most {given.samples}, {given.seeds} seeds"
         )
-        table = Table("criterion", "ranking", "MACs kept", "top-1, %", "to dense, points", "models", "prune, s")
+        table = Table(
+            "criterion",
+            "ranking",
+            "MACs kept",
+            "top-1, %",
+            "to dense, points",
+            "error of outputs",
+            "models",
+            "prune, s",
+        )
         refused: dict[str, str] = {}
         for share in map(float, given.macs.split(",")):
             for number, (name, ranking, _) in enumerate(parts[0].ways):
@@ -137,11 +146,11 @@ def main() -> None:
 
 
 def measured(
-    ways: Sequence[Way], share: float, seeds: int, parts: Sequence[Fold], dense: Sequence[np.ndarray],
+    ways: Sequence[Way], share: float, seeds: int, parts: Sequence[Fold], dense: Sequence[Answers],
     options: RunOptions,
 ) -> tuple[str, ...]:  # fmt: skip
     """A row: the mean over seeds, models that are equal measured once."""
-    known: dict[object, np.ndarray] = {}
+    known: dict[object, Answers] = {}
     runs, seconds, left = [], [], []
     for seed in range(seeds):
         of_seed = []
@@ -150,15 +159,12 @@ def measured(
             pruned = way(share, seed)
             seconds.append(time.perf_counter() - started)
             if (number, pruned.key) not in known:
-                known[number, pruned.key] = hits(pruned.model, part.test, options)
+                known[number, pruned.key] = Answers.of(pruned.model, part.test, options)
             of_seed.append(known[number, pruned.key])
             left.append(pruned.macs)
-        runs.append(np.concatenate(of_seed))
-    found = Measured.of(runs, np.concatenate(dense))
-    return (
-        f"{np.mean(left):.3f}", f"{found.accuracy:.2f}", f"{found.difference:+.2f} ± {found.interval:.2f}",
-        str(len(known)), f"{np.mean(seconds):.1f}",
-    )  # fmt: skip
+        runs.append(Answers.joined(of_seed))
+    found = Measured.of(runs, Answers.joined(dense))
+    return f"{np.mean(left):.3f}", *found.row(), str(len(known)), f"{np.mean(seconds):.1f}"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 Makes the best model in one shot (`onnxprune prune --data`, or with --sparse `onnxprune sparsify --data`; --once adds
 options to it, --small names a model that it gave before), recovers it with the dense model as teacher, and measures
 top-1 in ONNX Runtime on the test data: dense, one shot, recovered, with a paired 95 % interval over samples, all seeds
-together. What follows `--` goes to `onnxprune recover`. With --halves each half of the test data is learnt from by the
-model that the other half judges, and TRAIN is not needed. Data sets come under other names with
---train-names x=image,y=labels. Seconds are the processor's.
+together, and the error of the outputs. What follows `--` goes to `onnxprune recover`. With --halves each half of the
+test data is learnt from by the model that the other half judges, and TRAIN is not needed. Data sets come under other
+names with --train-names x=image,y=labels. Seconds are the processor's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from oneshot.accuracy import Measured, TestSet, hits
+from oneshot.accuracy import Answers, Measured, TestSet
 from oneshot.naming import named, read_names
 
 from onnxprune.graph.io import load
@@ -92,12 +92,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts = folds(given, GraphView(load(given.model)), folder)
-        dense = np.concatenate([hits(load(given.model), part.test, options) for part in parts])
+        dense = tested([given.model] * len(parts), parts, options)
         say("dense", [dense], dense, 0.0)
         small = [once(given, part, folder / f"small{number}.onnx", number) for number, part in enumerate(parts)]
         say("one shot", [tested(small, parts, options)], dense, processor())
         teacher = [] if given.no_teacher else ["--teacher", given.model]
-        runs: list[np.ndarray] = []
+        runs: list[Answers] = []
         for seed in range(given.seeds):
             before, outputs = processor(), [folder / f"recovered{seed}.{number}.onnx" for number in range(len(parts))]
             for source, output, part in zip(small, outputs, parts, strict=True):
@@ -119,8 +119,8 @@ def once(given: argparse.Namespace, part: Fold, output: Path, number: int) -> Pa
     return output
 
 
-def tested(models: Sequence[Path], parts: Sequence[Fold], options: RunOptions) -> np.ndarray:
-    return np.concatenate([hits(load(m), part.test, options) for m, part in zip(models, parts, strict=True)])
+def tested(models: Sequence[Path], parts: Sequence[Fold], options: RunOptions) -> Answers:
+    return Answers.joined([Answers.of(load(m), part.test, options) for m, part in zip(models, parts, strict=True)])
 
 
 def command(*words: object) -> None:
@@ -133,10 +133,9 @@ def processor() -> float:
     return times.children_user + times.children_system
 
 
-def say(what: str, runs: list[np.ndarray], dense: np.ndarray, seconds: float) -> None:
-    found = Measured.of(runs, dense)
-    print(f"{what}: {found.accuracy:.2f} %, {found.difference:+.2f} ± {found.interval:.2f} points to dense, "
-          f"{seconds:.0f} s", flush=True)  # fmt: skip
+def say(what: str, runs: list[Answers], dense: Answers, seconds: float) -> None:
+    accuracy, apart, error = Measured.of(runs, dense).row()
+    print(f"{what}: {accuracy} %, {apart} points to dense, error of outputs {error}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from oneshot.accuracy import Measured, TestSet, hits
+from oneshot.accuracy import Answers, Measured, TestSet
 from oneshot.naming import named, read_names
 from rich.console import Console
 from rich.table import Table
@@ -72,11 +71,11 @@ def arguments() -> argparse.Namespace:
 
 @dataclass
 class Fold:
-    """Samples to calibrate on and to test on, the dense model's hits, and by permutation or not: model and seconds."""
+    """Samples to calibrate and to test on, what the dense model says, and by permutation or not: model and seconds."""
 
     data: Data
     test: TestSet
-    dense: np.ndarray
+    dense: Answers
     orders: dict[bool, tuple[Coupling, float]]
 
 
@@ -97,7 +96,7 @@ def read(given: argparse.Namespace, coupling: Coupling, folder: Path, options: R
     for data, tested in pairs:
         data.hold(HELD)
         test = TestSet.of(tested)
-        found.append(Fold(data, test, hits(view.model, test, options), {False: (coupling, 0.0)}))
+        found.append(Fold(data, test, Answers.of(view.model, test, options), {False: (coupling, 0.0)}))
     return found
 
 
@@ -138,10 +137,10 @@ def main() -> None:
     request = Request(parse_pattern(given.pattern), given.sparsity, given.allocation, ends_dense=True)
     options = RunOptions(threads=given.threads)
     coupling = analyse(given.model)
-    table = Table("way", "top-1, %", "to dense, points", "seconds", "of these permutation")
+    table = Table("way", "top-1, %", "to dense, points", "error of outputs", "seconds", "of these permutation")
     with tempfile.TemporaryDirectory() as folder:
         folds = read(given, coupling, Path(folder), options)
-        dense = np.concatenate([fold.dense for fold in folds])
+        dense = Answers.joined([fold.dense for fold in folds])
         for way in given.ways.split(","):
             moved = "permute" in way.split("+")
             found, took, searched = [], 0.0, 0.0
@@ -154,16 +153,15 @@ def main() -> None:
                 started = time.process_time()
                 model = made(mine, request, way, fold.data, given)
                 took, searched = took + time.process_time() - started + before, searched + before
-                found.append(hits(model, fold.test, options))
-            result = Measured.of([np.concatenate(found)], dense)
-            row = [way, f"{result.accuracy:.2f}", f"{result.difference:+.2f} ± {result.interval:.2f}"]
+                found.append(Answers.of(model, fold.test, options))
+            row = [way, *Measured.of([Answers.joined(found)], dense).row()]
             row += [f"{took / len(folds):.0f}", f"{searched / len(folds):.0f}"]
             table.add_row(*row)
             print(*row, file=sys.stderr, flush=True)
     console = Console(width=120)
     console.print(
-        f"{given.model.name}, {given.pattern} {given.sparsity or ''}: dense {100 * np.mean(dense):.2f} % of "
-        f"{len(dense)} samples; calibrated on {folds[0].data.samples}; seconds are the processor's, of one calibration"
+        f"{given.model.name}, {given.pattern} {given.sparsity or ''}: dense {100 * dense.hits.mean():.2f} % of "
+        f"{len(dense.hits)} samples; calibrated on {folds[0].data.samples}; seconds are the processor's, of one fold"
     )
     console.print(table)
 
