@@ -1,4 +1,4 @@
-"""A layer as a matrix product over all places of whole maps, and its adjoints: what repair/newton.py is made of.
+"""A layer as a matrix product over all places of whole maps, and its adjoints (repair/program.py).
 
 Maps are float32 [channels, *spatial, samples], so that what a tap reads lies side by side; a product without a window
 has one spatial axis, of its places. A layer's weights are the matrix [groups, D, K] of its Consumer, D counting

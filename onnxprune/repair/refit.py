@@ -16,6 +16,7 @@ layer to the dense outputs.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,6 +32,7 @@ from onnxprune.repair.batch_norm import BatchNormRepair, batch_norms
 from onnxprune.repair.layer import LayerRepair, Refit
 from onnxprune.repair.passes import DENSE, PRUNED, Pruned, batch_for
 from onnxprune.repair.places import places
+from onnxprune.repair.sections import Section
 from onnxprune.repair.together import Joined, Progress, fit_sections, sections_left
 from onnxprune.runtime.consumers import Source, consumers_of
 from onnxprune.runtime.data import Data
@@ -71,7 +73,7 @@ def refit(
 ) -> Repaired:
     """Re-fit every layer from the first one on that has lost inputs, where that helps on samples held back.
 
-    Then, if `together`, the layers of each section at once (repair/together.py).
+    Then, if `together`, the layers of each section at once (repair/together.py), and those behind all of them again.
 
     `edited` is what carrying out `plan` made of the coupling's model. `positions` limits the places that each sample
     adds, drawn with `seed`; for `mask` and `batch` see `calibrate`. An eighth of the batches is held back to choose
@@ -91,20 +93,39 @@ def refit(
     todo = _affected(coupling, here, Sampling(positions, seed))
     batch = batch_for(data, batch)
     due = sections_left(coupling, here, min(repair.node for repair in todo)) if together and todo else []
-    told = partial(_tell, progress, len(todo) + len(due))
-    done: list[Refit] = []
-    for number, repair in enumerate(todo):
-        told(0, number)
-        seen = stream(
-            {DENSE: coupling.view, PRUNED: view}, [repair], data,
-            batch=batch, options=options, mask=mask, dtypes=coupling.shapes.dtype,
-        )  # fmt: skip
-        _check_enough(data, seen)
-        done.append(repair.finish())
-        log.debug("%s", done[-1])
-    tell = partial(told, len(todo))
-    joined = fit_sections(coupling, here, due, data, batch=batch, seed=seed, mask=mask, options=options, progress=tell)
+    tail = _behind(due, todo)
+    told = partial(_tell, progress, len(todo) + len(due) + len(tail))
+
+    def alone(repairs: Sequence[LayerRepair | BatchNormRepair], before: int) -> Iterator[Refit]:
+        for number, repair in enumerate(repairs):
+            told(before, number)
+            seen = stream(
+                {DENSE: coupling.view, PRUNED: view}, [repair], data,
+                batch=batch, options=options, mask=mask, dtypes=coupling.shapes.dtype,
+            )  # fmt: skip
+            _check_enough(data, seen)
+            found = repair.finish()
+            log.debug("%s", found)
+            yield found
+
+    done = list(alone(todo, 0))
+    joined = fit_sections(
+        coupling, here, due, data,
+        batch=batch, seed=seed, mask=mask, options=options, progress=partial(told, len(todo)),
+    )  # fmt: skip
+    again = alone([todo[number] for number in tail], len(todo) + len(due))
+    for number, refitted in zip(tail, again, strict=True):
+        before = done[number]
+        done[number] = replace(refitted, before=before.before, changed=before.changed or refitted.changed)
     return Repaired(pruned, tuple(done), joined)
+
+
+def _behind(sections: Sequence[Section], repairs: Sequence[LayerRepair | BatchNormRepair]) -> list[int]:
+    """Which are layers behind all sections, fitted to what these gave before: a classifier, say."""
+    last = max((section.last.consumer.node for section in sections), default=None)
+    if last is None:
+        return []
+    return [n for n, repair in enumerate(repairs) if isinstance(repair, LayerRepair) and repair.node > last]
 
 
 def _tell(progress: Progress | None, total: int, before: int, done: int, _: int = 0) -> None:

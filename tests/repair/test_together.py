@@ -21,8 +21,8 @@ from tests.support.repairing import given, missed, normal, repaired, stored
 TEST = {"x": normal(32, 3, 8, 8, seed=9)}
 
 
-def residual(*, late_shortcut: bool = False) -> onnx.ModelProto:
-    """Two blocks of 3x3 convolutions around 16 channels, on a stream of 8; in the second the shortcut is halved."""
+def residual(*, late_shortcut: bool = False, pooled: bool = False) -> onnx.ModelProto:
+    """Two blocks of 3x3 convolutions around 16 channels, on a stream of 8, whose shortcuts are halved; then a head."""
     nodes = [
         helper.make_node("Conv", ["x", "stem", "sb"], ["s"], name="stem"),
         helper.make_node("Relu", ["s"], ["v0"]),
@@ -47,7 +47,15 @@ def residual(*, late_shortcut: bool = False) -> onnx.ModelProto:
         ]
         weights |= {f"up{k}": 0.3 * normal(16, 8, 3, 3, seed=k), f"ub{k}": (16,)}
         weights |= {f"down{k}": 0.2 * normal(8, 16, 3, 3, seed=5 + k), f"db{k}": (8,)}
-    nodes.append(helper.make_node("Conv", ["v2", "head"], ["y"], name="head"))
+    if pooled:
+        weights |= {"head": (8, 4), "hb": (4,)}
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["v2"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Gemm", ["f", "head", "hb"], ["y"], name="head"),
+        ]
+    else:
+        nodes.append(helper.make_node("Conv", ["v2", "head"], ["y"], name="head"))
     return make_model(nodes, {"x": ("n", 3, 8, 8)}, ["y"], weights)
 
 
@@ -65,6 +73,21 @@ def test_blocks_come_nearer_than_layer_by_layer(late_shortcut: bool) -> None:
     assert all(section.changed and section.after < 0.9 * section.before for section in found.sections)
     dense = coupling.view.model
     assert missed(found.edited.model, dense, TEST) < 0.8 * missed(alone.edited.model, dense, TEST)
+
+
+def test_what_is_behind_all_sections_is_fitted_to_what_they_give_in_the_end() -> None:
+    """The head's bias makes up for the mean of what is left of the errors, over the samples that are fitted to."""
+    coupling = analyse(residual(pooled=True))
+    x = normal(128, 3, 8, 8)
+    _, found = repaired(coupling, KEPT, given(coupling, x=x))
+    assert found.sections[-1].changed
+    batches = x.reshape(8, 16, 3, 8, 8)
+    fitted = {"x": np.concatenate([batches[:1], batches[2:]]).reshape(-1, 3, 8, 8)}
+    (now,), (dense,) = run(found.edited.model, fitted), run(coupling.view.model, fitted)
+    assert np.abs(now - dense).mean() > 0.01
+    np.testing.assert_allclose((now - dense).mean(axis=0), 0, atol=1e-4)
+    (layer,) = [layer for layer in found.layers if layer.layer == "head"]
+    assert layer.changed
 
 
 def test_the_order_in_which_an_exporter_writes_a_shortcut_does_not_matter() -> None:
