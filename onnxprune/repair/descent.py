@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from onnxprune.repair.program import Program, Weights
 from onnxprune.runtime.bounds import Bounds
+from onnxprune.runtime.workers import Each
 
 BATCH = 8
 """Samples of a step."""
+
+PART = 4
+"""Samples of a step that one thread takes."""
 
 RATE = 0.01
 """The largest step of a weight, as a share of the root mean square of its layer's matrix."""
@@ -99,17 +104,23 @@ class Problem:
         variance = float((second - mean**2).sum())
         return variance if variance > 0 else 1.0
 
-    def slope(self, weights: Weights, batch: Maps) -> Weights:
-        """Half the gradient of the mean square of what is missing, in the weights."""
-        found, rows = [np.zeros_like(w) for w in weights], 0
-        for part in batch.parts(self.chunk):
-            given, kept = self.program.run(part.given, weights)
-            missing = self.bounds.missing(given, part.total)
-            if part.counts is not None:
-                missing *= part.counts
-            self.program.pull(kept, weights, -missing, found)
-            rows += part.total[0].size
-        return [w / np.float32(rows) for w in found]
+    def slope(self, weights: Weights, batch: Maps, each: Each = map) -> Weights:
+        """Half the gradient of the mean square of what is missing, in the weights; the same whatever `each` is."""
+        found = [np.zeros_like(w) for w in weights]
+        for slopes in each(partial(self._pulled, weights), batch.parts(min(self.chunk, PART))):
+            for total, one in zip(found, slopes, strict=True):
+                total += one
+        rows = np.float32(batch.total[0].size)
+        return [w / rows for w in found]
+
+    def _pulled(self, weights: Weights, part: Maps) -> Weights:
+        given, kept = self.program.run(part.given, weights)
+        missing = self.bounds.missing(given, part.total)
+        if part.counts is not None:
+            missing *= part.counts
+        found = [np.zeros_like(w) for w in weights]
+        self.program.pull(kept, weights, -missing, found)
+        return found
 
 
 @dataclass(frozen=True)
@@ -130,11 +141,12 @@ def fit_together(
     *,
     steps: int,
     seed: int = 0,
+    each: Each = map,
 ) -> Together:
     """Weights that bring the program's output nearest to the totals of `fitted`, a step's each, judged by `held`.
 
     `free` says of each array of `start` which elements may change (bool of its shape, or one for all). `seed` is of the
-    order in which `fitted` are taken.
+    order in which `fitted` are taken; `each` goes through parts of a step (runtime/workers.py).
     """
     scale = problem.spread(held)
 
@@ -144,7 +156,7 @@ def fit_together(
     before = error(start)
     if not _NOISE < before < np.inf:
         return Together(start, before, before)
-    end = _descend(problem, start, free, fitted, steps, np.random.default_rng(seed))
+    end = _descend(problem, start, free, fitted, steps, np.random.default_rng(seed), each)
     best, found = before, start
     for share in _SHARES:
         tried = [w + np.float32(share) * (far - w) for w, far in zip(start, end, strict=True)]
@@ -161,6 +173,7 @@ def _descend(
     fitted: Sequence[Maps],
     steps: int,
     rng: np.random.Generator,
+    each: Each,
 ) -> Weights:
     """The weights after so many steps."""
     sizes = [float(np.sqrt(np.mean(np.square(matrix, dtype=np.float64)))) for matrix in start[::2]]
@@ -171,7 +184,7 @@ def _descend(
     order: list[int] = []
     for step in range(1, steps + 1):
         order = order or rng.permutation(len(fitted)).tolist()
-        slope = problem.slope(weights, fitted[order.pop()])
+        slope = problem.slope(weights, fitted[order.pop()], each)
         speed = _speed(step / steps)
         for k, (w, mask) in enumerate(zip(weights, allowed, strict=True)):
             down = slope[k] * mask

@@ -33,6 +33,7 @@ from onnxprune.runtime.data import Batch, Data
 from onnxprune.runtime.ort import RunOptions
 from onnxprune.runtime.rows import Named, Tokens
 from onnxprune.runtime.stream import stream
+from onnxprune.runtime.workers import Each, workers
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ LENGTHS = (6, 12)
 STEPS = (64, 640)
 """The least and the most steps that a section is fitted in."""
 
-_WORK = 5 * 10**12  # multiply-accumulates of all steps, more or less: what bounds the time where a model is large
+_WORK = 10**13  # multiply-accumulates of all steps, more or less: what bounds the time where a model is large
 _PULLED = 3  # what a step takes, in runs of the section
 _ELEMENTS = 1 << 27  # of the maps that are held
 _USUAL = 512  # samples: where more are given, steps and work may grow as they do
@@ -97,6 +98,7 @@ def fit_sections(
     found = []
     repairs = [_Repair(coupling, pruned, section, zeros) for section in due]
     steps = _steps(sum(repair.work for repair in repairs), data.samples)
+    options = options or RunOptions()
     for number, repair in enumerate(repairs):
         if progress is not None:
             progress(number, len(due))
@@ -106,7 +108,8 @@ def fit_sections(
             {DENSE: coupling.view, PRUNED: pruned.view}, [repair], data.part(0, samples),
             batch=min(batch, max(1, samples // 2)), options=options, mask=mask, dtypes=coupling.shapes.dtype,
         )  # fmt: skip
-        found.append(repair.finish(steps, seed))
+        with workers(options.threads) as each:
+            found.append(repair.finish(steps, seed, each))
         log.debug("%s", found[-1])
     if progress is not None:
         progress(len(due), len(due))
@@ -229,7 +232,7 @@ class _Repair:
         maps = Maps(tuple(given), self._maps(total, axis, batch.size), counts)
         self._held[int(is_held_back(batch, self._size))].extend(maps.parts(BATCH))
 
-    def finish(self, steps: int, seed: int) -> Joined:
+    def finish(self, steps: int, seed: int, each: Each) -> Joined:
         """Solve, and put what is better into the pruned model."""
         section, (fitted, held) = self._section, self._held
         self._held = ([], [])
@@ -239,7 +242,7 @@ class _Repair:
         if program is None:
             return self._unchanged()
         problem = Problem(program, bounds_behind(self._coupling, section.end) or Bounds())
-        found = fit_together(problem, self._weights, self._free, fitted, held, steps=steps, seed=seed)
+        found = fit_together(problem, self._weights, self._free, fitted, held, steps=steps, seed=seed, each=each)
         if found.after < found.before:
             self._put(found)
         return Joined(section.title, len(section.places), found.before, found.after, found.after < found.before)

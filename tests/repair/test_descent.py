@@ -13,6 +13,7 @@ from onnxprune.repair.lowering import Lowering
 from onnxprune.repair.program import Bend, Layer, Program, Step, Sum, Weights
 from onnxprune.runtime.bounds import Bounds
 from onnxprune.runtime.consumers import consumers_of
+from onnxprune.runtime.workers import workers
 from tests.support.models import make_model
 from tests.support.repairing import normal
 
@@ -102,6 +103,17 @@ def test_weights_that_were_disturbed_come_back_near_to_what_they_did() -> None:
     assert found.after < 0.05 * found.before
     fresh = [maps(of, true, 32, seed=20)]
     assert of.error(found.weights, fresh) < 0.1 * of.error(near(true), fresh)
+
+
+def test_threads_change_no_bit() -> None:
+    of, true = problem(), weights()
+    fit, judge, start = list(maps(of, true, 32).parts(8)), list(maps(of, true, 8, seed=9).parts(8)), near(true)
+    alone = fit_together(of, start, FREE, fit, judge, steps=30)
+    assert alone.after < alone.before
+    with workers(3) as each:
+        beside = fit_together(of, start, FREE, fit, judge, steps=30, each=each)
+    for one, other in zip(alone.weights, beside.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_is_not_free_stays() -> None:

@@ -204,7 +204,7 @@ def test_a_large_input_is_held_in_few_samples(monkeypatch: pytest.MonkeyPatch) -
 def test_steps_follow_from_work_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert together._steps(10**6, 200) == 640
     assert together._steps(10**6, 1024) == 1280
-    assert together._steps(10**9, None) == 5 * 10**12 // (10**9 * 24)
+    assert together._steps(10**9, None) == 10**13 // (10**9 * 24)
     assert together._steps(10**12, 512) == 64
 
 
