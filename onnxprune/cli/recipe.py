@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from onnxprune.cli.settings import ENABLED, KINDS, arguments_of, common_settings, goes_on, model_of, settings_of
+from onnxprune.cli.weighing import EFFICIENT, MEASURED
 from onnxprune.errors import SettingError
 from onnxprune.loop.marked import Marked, read_marked, read_value
 from onnxprune.loop.recipe import SCHEMA, Recipe, Step
@@ -97,18 +98,18 @@ class _Reader:
             checked = model_of(kind).model_validate(merged).model_dump(by_alias=True, exclude_unset=True)
         except ValidationError as error:
             raise self._invalid(error, at, settings) from None
-        self._check_metric(checked.get("metric"), (*at, "metric") if "metric" in own else ("defaults", "metric"))
+        for name in ("metric", "criterion", "ranking", "method"):
+            self._check_name(name, checked.get(name), (*at, name) if name in own else ("defaults", name))
         step = Step(kind, KINDS[kind], arguments_of(kind, checked), where=where, goes_on=goes_on(kind))
         return step if is_on else None
 
-    def _check_metric(self, given: str | None, at: _At) -> None:
-        """Its name, before the steps in front of it are taken; a script's is looked at when it is called."""
+    def _check_name(self, setting: str, given: str | None, at: _At) -> None:
+        """Before the steps in front of it are taken; a script is looked at when it is called."""
         if given is None or split(given) is not None:
             return
-        from onnxprune.runtime.metrics import METRICS
-
-        if given not in METRICS:
-            raise self._unknown(at, given, [*METRICS, "script.py:function"], "metric")
+        known = _names(setting)
+        if given not in known:
+            raise self._unknown(at, given, known, setting)
 
     def _is_on(self, settings: Any, at: _At) -> bool:
         is_on = settings.get(ENABLED, True) if isinstance(settings, dict) else True
@@ -138,6 +139,20 @@ class _Reader:
 
     def _wrong(self, at: _At, what: str, remedy: str) -> SettingError:
         return SettingError(f"{self._marked.where(at)}: {what}", remedy=remedy)
+
+
+def _names(setting: str) -> list[str]:
+    """What a setting may name, packages from elsewhere asked, too."""
+    from onnxprune.importance import criteria
+    from onnxprune.plan.ranking import RANKINGS
+    from onnxprune.runtime.metrics import METRICS
+    from onnxprune.sparsity.choosing import METHODS
+
+    if setting == "metric":
+        return [*METRICS, "script.py:function"]
+    if setting == "criterion":
+        return sorted(criteria())
+    return [*RANKINGS, EFFICIENT, MEASURED] if setting == "ranking" else list(METHODS)
 
 
 def _override(marked: Marked, given: str) -> None:

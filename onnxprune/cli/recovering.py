@@ -98,8 +98,6 @@ def _job(
     from onnxprune.recover.losses import ending_of, loss_of
     from onnxprune.recover.sparse import courses_of
 
-    if lessons.keep not in ("best", "last"):
-        raise SettingError(f"--keep is {lessons.keep!r}", remedy="it is best or last")
     use_threads(here.options.threads)
     view = GraphView(model)
     with here.step("Importing into torch"):

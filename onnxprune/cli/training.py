@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from onnxprune.cli.options import Preprocess
+
+Keep = Literal["best", "last"]
+# as recover/settings.py and recover/sparse.py have them, which cannot be read without torch
+Optimiser = Literal["adamw", "adam", "sgd", "muon"]
+Renorm = Literal["auto", "on", "off"]
+Precision = Literal["no", "bf16", "fp16"]
+ZerosCourse = Literal["oneshot", "gradual", "rigl", "rewind"]
 
 _LEARNING, _TEACHER, _COURSE, _ZEROS, _RUN = "Data", "Teacher", "Training", "Zeros", "Run"
 
@@ -37,7 +44,8 @@ class Lessons:
         _option(_LEARNING, "--valid-share", metavar="R", help="Share of --data that is held back to judge by."),
     ] = 0.1
     keep: Annotated[
-        str, _option(_LEARNING, "--keep", metavar="WHICH", help="What is written: the best by the metric, or the last.")
+        Keep,
+        _option(_LEARNING, "--keep", metavar="WHICH", help="What is written: best by the metric, or the last."),
     ] = "best"
     loss: Annotated[
         str | None,
@@ -108,13 +116,13 @@ class Course:
         _option(_COURSE, "--lr", metavar="R", help="The highest learning rate.  [default: what suits the model]"),
     ] = None
     optimiser: Annotated[
-        str | None,
+        Optimiser | None,
         _option(
             _COURSE, "--optimiser", metavar="NAME", help="adamw, adam, sgd or muon.  [default: what suits the model]"
         ),
     ] = None
     renorm: Annotated[
-        str,
+        Renorm,
         _option(_COURSE, "--renorm", metavar="HOW", help="Normalisation put back while training: auto, on or off."),
     ] = "auto"
     renorm_fixed: Annotated[
@@ -140,7 +148,7 @@ class Course:
         float, _option(_COURSE, "--ema", metavar="R", help="Decay of an average of the weights; 0 for none.")
     ] = 0.0
     precision: Annotated[
-        str, _option(_COURSE, "--precision", metavar="NAME", help="no, bf16 or fp16: mixed precision.")
+        Precision, _option(_COURSE, "--precision", metavar="NAME", help="no, bf16 or fp16: mixed precision.")
     ] = "no"
     freeze: Annotated[
         list[str] | None, _option(_COURSE, "--freeze", metavar="GLOB", help="Weights that stay (repeatable).")
@@ -162,7 +170,7 @@ class Zeros:
         _option(_ZEROS, "--zeros", metavar="HOW", help="keep those there are; free; 2:4 or N:M; a share, as 0.8."),
     ] = "keep"
     zeros_course: Annotated[
-        str,
+        ZerosCourse,
         _option(_ZEROS, "--zeros-course", metavar="NAME", help="oneshot, gradual, rigl (drop and grow) or rewind."),
     ] = "oneshot"
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 
+from onnxprune.cli import training
 from onnxprune.cli.app import run
+from onnxprune.recover.settings import OPTIMISERS, PRECISIONS, RENORMS
+from onnxprune.recover.sparse import COURSES
 from tests.support.commandline import Command, Ran
 from tests.support.learning import classifier, write_points
 
@@ -151,14 +155,14 @@ def test_which_weights_are_written(command: Command, trained: Path, keep: str, r
     [
         ((), 2, "no data is given. give --data DATA"),
         (("--data", "free.npz"), 2, "there is nothing to learn from: no labels, no teacher. give --teacher DENSE"),
-        (("--data", "data.npz", "--optimiser", "lion"), 2, "--optimiser lion: unknown. give one of adamw, adam"),
+        (("--data", "data.npz", "--optimiser", "lion"), 2, "'lion' is not one of 'adamw', 'adam'"),
         (("--data", "data.npz", "--renorm", "on"), 2, "--renorm on: small.onnx has no convolution"),
         (("--data", "data.npz", "--loss", "hinge"), 2, "--loss hinge: unknown. give cross_entropy, mse or script.py"),
         (("--data", "data.npz", "--zeros", "5:4"), 2, "--zeros 5:4: unknown"),
-        (("--data", "data.npz", "--zeros-course", "fast"), 2, "--zeros-course fast: unknown"),
+        (("--data", "data.npz", "--zeros-course", "fast"), 2, "'fast' is not one of 'oneshot'"),
         (("--data", "data.npz", "--features", 1), 2, "--features and --layerwise need a teacher"),
         (("--data", "data.npz", "--valid-share", 1), 2, "--valid-share is 1.0. it is between 0 and 1"),
-        (("--data", "data.npz", "--keep", "first"), 2, "--keep is 'first'. it is best or last"),
+        (("--data", "data.npz", "--keep", "first"), 2, "'first' is not one of 'best', 'last'"),
         (("--data", "data.npz", "--lasso", 1), 2, "--lasso needs to know which units"),
         (("--data", "data.npz", "--metric", "top2"), 2, "--metric top2: there is no such metric"),
         (("--data", "data.npz", "--metric", "snr"), 2, "--metric snr compares with the dense model. give --teacher"),
@@ -187,3 +191,10 @@ def test_without_an_output(command: Command, tmp_path: Path) -> None:
     assert (
         command("recover", "small.onnx", "--data", "x.npz").err == "onnxprune: no output is given. give -o OUT.onnx\n"
     )
+
+
+def test_the_command_line_offers_what_training_knows() -> None:
+    assert get_args(training.Optimiser) == OPTIMISERS
+    assert get_args(training.Renorm) == RENORMS
+    assert get_args(training.Precision) == PRECISIONS
+    assert get_args(training.ZerosCourse) == COURSES

@@ -288,6 +288,16 @@ def test_settings_are_the_options_of_the_command() -> None:
             "model: net.onnx\ndefaults: {metric: f2}\nsteps:\n- validate: {data: x.npz}",
             "net.yaml:2: there is no metric 'f2'",
         ),
+        (
+            "model: net.onnx\nsteps:\n- prune: {max-macs: 50%}\n- recover:\n    data: x.npz\n    optimiser: adamm",
+            "net.yaml:6: optimiser is 'adamm'. Input should be 'adamw', 'adam'",
+        ),
+        (
+            "model: net.onnx\nsteps:\n- prune:\n    criterion: l3",
+            "net.yaml:4: there is no criterion 'l3'. did you mean l",
+        ),
+        ("model: net.onnx\nsteps:\n- prune: {ranking: locale}", "there is no ranking 'locale'. did you mean local?"),
+        ("model: net.onnx\nsteps:\n- sparsify: {method: fits}", "there is no method 'fits'. did you mean fit?"),
         ("model: net.onnx\ndefaults:\n  sede: 1\nsteps: [prune]", "net.yaml:3: there is no setting of defaults 'sede'"),
         ("model: net.onnx\nsteps:\n- prune: 3", "net.yaml:3: prune is no list of settings"),
         ("model: net.onnx\nsteps:\n- iterate: {times: 0, steps: [prune]}", "net.yaml:3: times is 0"),
