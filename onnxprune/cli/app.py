@@ -54,11 +54,12 @@ class Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         from onnxprune.cli.composing import composed
+        from onnxprune.cli.threads import in_threads
 
         module = cmd_name.replace("-", "_")
         function = getattr(import_module(f"onnxprune.cli.{module}"), module)
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        single.command(cmd_name, cls=Command, context_settings=SETTINGS)(composed(function))
+        single.command(cmd_name, cls=Command, context_settings=SETTINGS)(in_threads(composed(function)))
         return typer.main.get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -204,7 +204,8 @@ class Common:
         _option(_RUNTIME, "--provider-option", metavar="KEY=VALUE", help="Of the provider (repeatable)."),
     ] = None
     threads: Annotated[
-        int, _option(_RUNTIME, "--threads", min=0, metavar="N", help="Its threads; 0 leaves it the choice.")
+        int,
+        _option(_RUNTIME, "--threads", min=0, metavar="N", help="Its threads, and numpy's; 0 leaves them the choice."),
     ] = 0
     custom_op_library: Annotated[
         list[Path] | None,

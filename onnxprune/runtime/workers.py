@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -27,12 +28,20 @@ def workers(threads: int) -> Iterator[Each]:
     BLAS keeps to one thread meanwhile: calls from several threads would wait for those that it has of its own.
     """
     count = threads or _usable()
-    with threadpool_limits(limits=1, user_api="blas"):
+    with blas_threads(1):
         if count == 1:
             yield map
             return
         with ThreadPoolExecutor(count) as pool:
             yield pool.map
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """No more threads than that for products and solutions of numpy's."""
+    import_module("numpy")  # what is not loaded yet cannot be limited
+    with threadpool_limits(limits=count, user_api="blas"):
+        yield
 
 
 def _usable() -> int:
