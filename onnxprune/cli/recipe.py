@@ -104,8 +104,8 @@ class _Reader:
         return step if is_on else None
 
     def _check_name(self, setting: str, given: str | None, at: _At) -> None:
-        """Before the steps in front of it are taken; a script is looked at when it is called."""
-        if given is None or split(given) is not None:
+        """Before the steps in front of it are taken; a metric's script is looked at when it is called."""
+        if given is None or (setting == "metric" and split(given) is not None):
             return
         known = _names(setting)
         if given not in known:
@@ -142,17 +142,22 @@ class _Reader:
 
 
 def _names(setting: str) -> list[str]:
-    """What a setting may name, packages from elsewhere asked, too."""
-    from onnxprune.importance import criteria
-    from onnxprune.plan.ranking import RANKINGS
-    from onnxprune.runtime.metrics import METRICS
-    from onnxprune.sparsity.choosing import METHODS
-
+    """What a setting may name, packages from elsewhere asked, too; only what knows it is imported."""
     if setting == "metric":
+        from onnxprune.runtime.metrics import METRICS
+
         return [*METRICS, "script.py:function"]
     if setting == "criterion":
+        from onnxprune.importance import criteria
+
         return sorted(criteria())
-    return [*RANKINGS, EFFICIENT, MEASURED] if setting == "ranking" else list(METHODS)
+    if setting == "ranking":
+        from onnxprune.plan.ranking import RANKINGS
+
+        return [*RANKINGS, EFFICIENT, MEASURED]
+    from onnxprune.sparsity.choosing import METHODS
+
+    return list(METHODS)
 
 
 def _override(marked: Marked, given: str) -> None:

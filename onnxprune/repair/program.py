@@ -1,8 +1,8 @@
 """A part of a network as steps over whole maps: what it gives, and which way its weights move that.
 
 Maps are float32 [channels, *spatial, samples] (repair/lowering.py). Values are numbered: those that are given come
-first, then what each step makes. A step remembers what it needs of a run to say later
-what of a pull at its output reaches its inputs and weights: the adjoint of its derivative.
+first, then what each step makes. A step remembers what it needs of a run to say later what of a pull at its output
+reaches its inputs and weights: the adjoint of its derivative.
 """
 
 from __future__ import annotations

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import inspect
 
-import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from onnxprune.cli.threads import in_threads
-
-
-def threads_of_blas() -> set[int]:
-    np.ones((2, 2)) @ np.ones((2, 2))
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+from tests.support.blas import threads_of_blas
 
 
 @pytest.mark.parametrize("given", [{"threads": 1}, {"threads": 0}, {}])
